@@ -1,0 +1,212 @@
+"""What can go wrong, as one family of exceptions.
+
+Every error of this package is a `MaterializeError`, which is a `ValueError`. Its text is one line:
+what is wrong, where, what was expected, and a hint. What the text is made of is kept as fields, so
+that a program does not have to parse it; `code` is a stable word for the kind of the error.
+
+Example:
+    >>> try:
+    ...     raise TableError("scores.jsonl", "not a JSON object", line=17)
+    ... except MaterializeError as error:
+    ...     print(error.code, "|", error)
+    table | scores.jsonl:17: not a JSON object
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import polars as pl
+
+LISTED = 10
+"""How many offenders an error shows before it counts the rest."""
+
+
+def listing(items: Iterable[object], *, limit: int = LISTED, total: int | None = None) -> str:
+    """Quotes the first `limit` of `items` and counts the rest.
+
+    Example:
+        >>> listing(["a", "b", "c"], limit=2)
+        "'a', 'b' and 1 more"
+    """
+    shown = list(items)
+    total = len(shown) if total is None else total
+    text = ", ".join(repr(item) for item in shown[:limit])
+    more = total - min(limit, len(shown))
+    return f"{text} and {more:,} more" if more > 0 else text
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint that names the nearest of `known`, or nothing.
+
+    Example:
+        >>> did_you_mean("missing_polcy", ["missing_policy", "prefix"])
+        "; did you mean 'missing_policy'?"
+    """
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+class MaterializeError(ValueError):
+    """Base of every error this package raises on purpose.
+
+    Attributes:
+        code: A stable word for the kind of the error.
+        fields: What the message was made of.
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, **fields: Any) -> None:  # noqa: ANN401 - anything may be a field
+        """Keeps the one-line message and its parts."""
+        super().__init__(" ".join(message.split("\n")))
+        self.fields: Mapping[str, Any] = fields
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets the error travel between processes whole."""
+        return _revive, (type(self), str(self), dict(self.fields))
+
+
+def _revive(kind: type[MaterializeError], message: str, fields: dict[str, Any]) -> MaterializeError:
+    error = kind.__new__(kind)
+    MaterializeError.__init__(error, message, **fields)
+    return error
+
+
+class OptionError(MaterializeError):
+    """An option, an argument or a combination of them makes no sense."""
+
+    code = "option"
+
+
+class ManifestError(OptionError):
+    """A manifest is wrong; the text names the place as a JSON path."""
+
+    code = "manifest"
+
+    def __init__(self, path: str, problem: str, *, place: str | None = None) -> None:
+        """Says which manifest, which place in it, and what is wrong there."""
+        where = path if place is None else f"{path}: {place}"
+        super().__init__(f"{where}: {problem}", path=path, place=place, problem=problem)
+
+
+class TableError(MaterializeError):
+    """A file cannot be read as the table that its name says it is."""
+
+    code = "table"
+
+    def __init__(self, path: str, problem: str, *, line: int | None = None) -> None:
+        """Says which file, which line of it if one is to blame, and what is wrong."""
+        where = path if line is None else f"{path}:{line}"
+        super().__init__(f"{where}: {problem}", path=path, line=line, problem=problem)
+
+
+class OutputError(MaterializeError):
+    """An output cannot be written, or may not be."""
+
+    code = "output"
+
+
+class InputChangedError(MaterializeError):
+    """An input was not the same file after the run as before it."""
+
+    code = "input-changed"
+
+    @classmethod
+    def of(cls, path: str) -> Self:
+        """Names the file that changed."""
+        return cls(
+            f"{path}: changed while it was read, so nothing was written; "
+            "run again when its writer is done",
+            path=path,
+        )
+
+
+class KeyColumnError(MaterializeError):
+    """A table has no column that can serve as its key."""
+
+    code = "key-column"
+
+
+class FoldingError(MaterializeError):
+    """A guessed normalisation would make one key of different feature values."""
+
+    code = "folding"
+
+
+class SidecarError(MaterializeError):
+    """Rows of sidecars lack a scorer, a key or a usable score.
+
+    Attributes:
+        problems: The first of them, one text each, place first.
+        count: How many there are.
+    """
+
+    code = "sidecar"
+
+    def __init__(self, problems: Sequence[str], count: int) -> None:
+        """Joins the first problems to one line."""
+        shown = "; ".join(problems[:LISTED])
+        more = count - min(LISTED, len(problems))
+        tail = f"; and {more:,} more" if more > 0 else ""
+        rows = "row is" if count == 1 else "rows are"
+        super().__init__(f"{count:,} sidecar {rows} not usable: {shown}{tail}")
+        self.problems = list(problems)
+        self.count = count
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets the error travel between processes whole."""
+        return type(self), (self.problems, self.count)
+
+
+class ScorerNameError(MaterializeError):
+    """A scorer has no name that a column could carry, or two scorers share one."""
+
+    code = "scorer-name"
+
+
+class DuplicateKeyError(MaterializeError):
+    """Two rows of evidence speak of the same clip."""
+
+    code = "duplicate-key"
+
+
+class ColumnExistsError(MaterializeError):
+    """The table already has columns that a join would add."""
+
+    code = "column-exists"
+
+
+class PolicyError(MaterializeError):
+    """A policy of `fail` met what it forbids.
+
+    Attributes:
+        offenders: One row for each offending scorer and key, with the count of its table rows.
+    """
+
+    code = "policy"
+
+    def __init__(self, message: str, offenders: pl.DataFrame) -> None:
+        """Keeps the offenders as a frame."""
+        super().__init__(message)
+        self.offenders = offenders
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets the error travel between processes whole."""
+        return type(self), (str(self), self.offenders)
+
+
+class MissingScoreError(PolicyError):
+    """`missing_policy="fail"`: rows of the table have no score."""
+
+    code = "missing-score"
+
+
+class BadScoreError(PolicyError):
+    """`bad_policy="fail"`: rows of the table have a score that its scorer marked as bad."""
+
+    code = "bad-score"

@@ -1,0 +1,272 @@
+"""Any table file to a LazyFrame and back: lossless, atomic, the format by suffix.
+
+`scan_table` and `sink_table` are the two ends of every run. `read_records` reads the small side (scores,
+labels) together with the place of every row, so that an error can name it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import glob
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from polars_materialize.errors import TableError
+from polars_materialize.tables import csv, dtypes, jsonl
+from polars_materialize.tables.files import TEXT_FORMATS, File, find
+from polars_materialize.tables.sinks import check_sink, sink_table, staged
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+__all__ = [
+    "File",
+    "Records",
+    "check_sink",
+    "find",
+    "read_records",
+    "scan_files",
+    "scan_table",
+    "sink_table",
+    "staged",
+]
+
+
+def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
+    """Opens a table file of any known format as a LazyFrame, with nothing lost.
+
+    The suffix decides: `.parquet .pq .jsonl .ndjson .json .csv .arrow .feather .ipc`, text formats
+    also with `.gz` or `.zst`. Parquet and Arrow files are not read until the frame is collected. Text
+    files hold no schema, so they are read through once here to find one that holds every value:
+    every field of every line, numbers only where nothing is lost by it, text otherwise.
+
+    Args:
+        path: A file, or a glob such as `shards/*.parquet`. The files of a glob are one table, in the
+            order of their names; a column that some of them lack is null there.
+
+    Returns:
+        The rows of the file or files, in order.
+
+    Raises:
+        TableError: If there is no such file or its suffix is unknown; if it is not of its format (the
+            message names the file and the line); if files of a glob disagree about a column's dtype.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "features.jsonl"
+        ...     _ = path.write_text('{"clip_id": "a", "vmaf": NaN}\\n{"clip_id": "b", "note": "late"}')
+        ...     scan_table(path).collect().rows()
+        [('a', nan, None), ('b', None, 'late')]
+    """
+    return scan_files(find(path))
+
+
+def scan_files(files: Sequence[File]) -> pl.LazyFrame:
+    """Opens the files of one table; see `scan_table`."""
+    found = [_inspect(file) for file in files]
+    schema = _one_schema([(file, own) for file, (own, _) in zip(files, found, strict=True)])
+    frames = []
+    for file, (own, plain) in zip(files, found, strict=True):
+        frame = _scan(file, pl.Schema({name: schema[name] for name in own}), plain=plain)
+        if own != schema:
+            frame = frame.select(
+                pl.col(name) if name in own else pl.lit(None, dtype=dtype).alias(name)
+                for name, dtype in schema.items()
+            )
+        frames.append(frame)
+    return frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical")
+
+
+def _one_schema(schemas: Sequence[tuple[File, pl.Schema]]) -> pl.Schema:
+    """Unites the schemas of a table's files; only text files may disagree about a dtype."""
+    united: dict[str, pl.DataType] = {}
+    first: dict[str, File] = {}
+    for file, schema in schemas:
+        for name, dtype in schema.items():
+            known = united.get(name, pl.Null())
+            if file.format not in TEXT_FORMATS and dtype != known and pl.Null() not in (known, dtype):
+                raise TableError(
+                    file.written,
+                    f"column {name!r} is {dtype}, but {known} in {first[name].written}; "
+                    "the files of one table must agree",
+                )
+            first.setdefault(name, file)
+            united[name] = dtypes.unite(known, dtype)
+    return pl.Schema(united)
+
+
+def _inspect(file: File) -> tuple[pl.Schema, bool]:
+    """A file's schema, and whether Polars' own scan reads all of it as it is."""
+    try:
+        if file.format == "parquet":
+            return pl.read_parquet_schema(file.path), True
+        if file.format == "ipc":
+            return _scan_ipc(file).collect_schema(), True
+        if file.format == "csv":
+            return csv.infer(file)
+        profile = dtypes.Profile()
+        rows = sum(jsonl.infer(chunk, profile).height for chunk in _json_chunks(file))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise TableError(file.written, f"cannot be read: {_first_line(error)}") from None
+    if not rows and file.format == "jsonl":
+        raise TableError(file.written, "the file is empty; expected one JSON object a line")
+    return profile.result(), profile.plain and file.format == "jsonl"
+
+
+def _scan(file: File, schema: pl.Schema, *, plain: bool) -> pl.LazyFrame:
+    if file.format == "parquet":
+        return pl.scan_parquet(file.path, glob=False)
+    if file.format == "ipc":
+        return _scan_ipc(file)
+    # scan_ndjson has no way to say that a path is no glob.
+    if plain and file.format == "jsonl" and not glob.has_magic(str(file.path)):
+        return pl.scan_ndjson(file.path, schema=dict(schema))
+    if plain and file.format == "csv":
+        return csv.scan(file, schema)
+
+    def source(
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,
+        n_rows: int | None,
+        batch_size: int | None,  # noqa: ARG001 - a hint
+    ) -> Iterator[pl.DataFrame]:
+        with _running:
+            columns = list(schema) if with_columns is None else with_columns
+            for frame in _read(file, schema, columns):
+                head = frame if n_rows is None else frame.head(n_rows)
+                n_rows = None if n_rows is None else n_rows - head.height
+                yield head if predicate is None else head.filter(predicate)
+                if n_rows == 0 or _running.ending:
+                    return
+
+    return register_io_source(source, schema=dict(schema))
+
+
+class _Running:
+    """Keeps the interpreter from ending under a reader that a finished query left behind.
+
+    Polars 2.1 returns from a query that needs no more rows while the thread that reads them still runs;
+    if the interpreter then ends, that thread aborts the process.
+    """
+
+    def __init__(self) -> None:
+        self.readers = 0
+        self.ending = False
+        self.changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self.changed:
+            self.readers += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.changed:
+            self.readers -= 1
+            self.changed.notify_all()
+
+    def end(self) -> None:
+        self.ending = True
+        with self.changed:
+            if self.readers and self.changed.wait_for(lambda: not self.readers, timeout=30):
+                time.sleep(0.05)  # the thread has yet to leave the generator
+
+
+_running = _Running()
+atexit.register(_running.end)
+
+
+def _read(file: File, schema: pl.Schema, columns: list[str]) -> Iterator[pl.DataFrame]:
+    yield pl.DataFrame(schema={name: schema[name] for name in columns})
+    if file.format == "csv":
+        yield from csv.read(file, schema, columns)
+        return
+    # Without any column the rows still have to be counted.
+    wanted = {name: schema[name] for name in columns or list(schema)[:1]}
+    for chunk in _json_chunks(file):
+        yield jsonl.parse(chunk, wanted).select(columns)
+
+
+def _json_chunks(file: File) -> Iterator[jsonl.Chunk]:
+    if file.format == "jsonl":
+        return jsonl.read_lines(file)
+    return (chunk for chunk, _ in jsonl.read_documents([file], ("rows",), single=False))
+
+
+def _scan_ipc(file: File) -> pl.LazyFrame:
+    with file.path.open("rb") as stream:
+        magic = stream.read(6)
+    if magic == b"ARROW1":
+        return pl.scan_ipc(file.path, glob=False)
+    # The streaming layout has no index at its end to scan by.
+    return pl.read_ipc_stream(file.path).lazy()
+
+
+class Records(NamedTuple):
+    """Rows of evidence and where each comes from.
+
+    Attributes:
+        frame: The rows, with the columns that their file has.
+        source: The file of each row, as the user wrote it.
+        place: The file and the line (`scores.jsonl:17`) or row (`scores.json: rows[3]`) of each row.
+    """
+
+    frame: pl.DataFrame
+    source: pl.Series
+    place: pl.Series
+
+
+def read_records(files: Sequence[File], wrappers: Sequence[str] = ("rows",)) -> Iterator[Records]:
+    """Reads small tables now, batch by batch, with the place of every row.
+
+    Batches may differ in columns and dtypes; each holds its own values exactly.
+
+    Args:
+        files: The files to read.
+        wrappers: The names under which a JSON object may hold the list of rows; an object without
+            any of them is one row.
+
+    Raises:
+        TableError: If a file is not of its format; names the file and the line.
+    """
+    for file in files:
+        if file.format != "json":
+            try:
+                yield from _read_rows(file)
+            except (pl.exceptions.PolarsError, OSError) as error:
+                raise TableError(file.written, f"cannot be read: {_first_line(error)}") from None
+    documents = [file for file in files if file.format == "json"]
+    for chunk, sources in jsonl.read_documents(documents, wrappers, single=True):
+        frame = jsonl.infer(chunk, dtypes.Profile())
+        yield Records(
+            frame, pl.Series("source", sources, dtype=pl.String), chunk.all_places(frame.height)
+        )
+
+
+def _read_rows(file: File) -> Iterator[Records]:
+    if file.format == "jsonl":
+        for chunk in jsonl.read_lines(file):
+            frame = jsonl.infer(chunk, dtypes.Profile())
+            yield _records(file, frame, chunk.all_places(frame.height))
+        return
+    frame = scan_files([file]).collect()
+    if file.format == "csv":
+        numbers = csv.line_numbers(file, frame.height)
+        yield _records(file, frame, f"{file.written}:" + numbers.cast(pl.String))
+    else:
+        rows = pl.int_range(frame.height, eager=True).cast(pl.String)
+        yield _records(file, frame, f"{file.written}: rows[" + rows + "]")
+
+
+def _records(file: File, frame: pl.DataFrame, place: pl.Series) -> Records:
+    source = pl.Series("source", [file.written], dtype=pl.String).new_from_index(0, frame.height)
+    return Records(frame, source, place)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]

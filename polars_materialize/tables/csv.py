@@ -1,0 +1,247 @@
+"""CSV to frames: strict about its shape, exact about its values.
+
+pyarrow splits the text (it refuses lines with too few or too many cells, which Polars fills with nulls),
+and every cell arrives as text; a column becomes a number only if no cell loses anything by it. So
+`007` and numbers too long for 64 bits stay text. An unquoted empty cell is null; a quoted one is
+empty text, or null in a column of numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from polars_materialize.errors import TableError, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from polars_materialize.tables.files import File
+
+BLOCK_BYTES = 8 << 20
+csv.field_size_limit(2**31 - 1)
+BOOLEANS = ("true", "false", "True", "False", "TRUE", "FALSE")
+
+
+def header(file: File) -> list[str]:
+    """The names in the first line.
+
+    Raises:
+        TableError: If the file is empty, not UTF-8, or a name stands twice.
+    """
+    names = _header(file)[0]
+    if not names:
+        raise TableError(file.written, "the file is empty; expected a line of column names")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise TableError(file.written, f"columns that stand twice: {listing(twice)}", line=1)
+    return names
+
+
+def _header(file: File) -> tuple[list[str], int]:
+    """The names, and how many lines they take."""
+    with file.open() as stream, _text(stream) as text:
+        reader = csv.reader(text)
+        try:
+            return next(reader, []), reader.line_num
+        except UnicodeDecodeError as error:
+            raise _where_not_utf8(file, error) from None
+        except csv.Error as error:
+            raise TableError(file.written, f"not CSV: {error}", line=1) from None
+
+
+def infer(file: File) -> tuple[pl.Schema, bool]:
+    """The dtypes that hold every cell exactly: Int64, UInt64, Float64, Boolean or String.
+
+    Returns:
+        The schema, and whether the file is plain enough that Polars' own scan reads the same cells:
+        no quotes, and one line a row.
+    """
+    names = header(file)
+    columns = {name: _Column() for name in names}
+    rows = 0
+    for frame in read_text(file, names, names):
+        rows += frame.height
+        for name, column in columns.items():
+            column.add(frame.get_column(name))
+    newlines, quotes = _count(file, b"\n"), _count(file, b'"')
+    schema = pl.Schema({name: column.dtype() for name, column in columns.items()})
+    return schema, quotes == 0 and newlines in (rows, rows + 1)
+
+
+def scan(file: File, schema: pl.Schema) -> pl.LazyFrame:
+    """Polars' own scan of a plain file."""
+    cells = pl.scan_csv(file.path, infer_schema=False, glob=False)
+    return cells.select(_cast(name, dtype) for name, dtype in schema.items())
+
+
+def read(file: File, schema: pl.Schema, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Reads some columns with their inferred dtypes, in batches."""
+    for frame in read_text(file, list(schema), columns):
+        yield frame.select(_cast(name, schema[name]) for name in columns)
+
+
+def read_text(file: File, names: Sequence[str], columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Reads some columns as text, in batches.
+
+    Raises:
+        TableError: If a line has too few or too many cells, or is not UTF-8; names the line.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - start-up does not need it
+    from pyarrow import csv as pa_csv  # noqa: PLC0415
+
+    # A line of one empty cell is a null in a table of one column, and blank in any other.
+    parsing = pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(names) > 1)
+    places = {name: f"{index}" for index, name in enumerate(names)}
+    converting = pa_csv.ConvertOptions(
+        column_types=dict.fromkeys(places.values(), pa.large_string()),
+        include_columns=[places[name] for name in columns] or ["0"],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+        null_values=[""],
+    )
+    reading = pa_csv.ReadOptions(
+        block_size=BLOCK_BYTES, column_names=list(places.values()), skip_rows=_header(file)[1]
+    )
+    # A Python stream here would let pyarrow's reading thread outlive the interpreter's lock.
+    stream = pa.input_stream(str(file.path), compression=file.compression)
+    try:
+        with stream, pa_csv.open_csv(
+            stream, read_options=reading, parse_options=parsing, convert_options=converting
+        ) as batches:
+            for batch in batches:
+                frame = pl.DataFrame(batch)
+                yield frame.select(pl.col(places[name]).alias(name) for name in columns)
+    except pa.ArrowInvalid as error:
+        if "Empty CSV file" in str(error):
+            return
+        raise _first_fault(file, len(names), error) from None
+
+
+def line_numbers(file: File, rows: int) -> pl.Series:
+    """The line on which each row begins, counted from 1."""
+    newlines = _count(file, b"\n")
+    if newlines in (rows, rows + 1):  # the header and one line a row, with or without a last newline
+        return pl.int_range(2, rows + 2, eager=True)
+    with file.open() as stream, _text(stream) as text:
+        reader = csv.reader(text)
+        width = len(next(reader))
+        starts, last = [], reader.line_num
+        for row in reader:
+            if row or width == 1:
+                starts.append(last + 1)
+            last = reader.line_num
+    return pl.Series(starts, dtype=pl.Int64)
+
+
+def _count(file: File, what: bytes) -> int:
+    with file.open() as stream:
+        return sum(block.count(what) for block in iter(lambda: stream.read(BLOCK_BYTES), b""))
+
+
+def _text(stream: io.BufferedIOBase | object) -> io.TextIOWrapper:
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")  # type: ignore[type-var]
+
+
+def _first_fault(file: File, width: int, error: Exception) -> TableError:
+    """Finds the line that pyarrow refused; pyarrow counts rows only in one thread."""
+    with file.open() as stream, _text(stream) as text:
+        reader = csv.reader(text, strict=True)
+        last = 0
+        try:
+            for row in reader:
+                if row and len(row) != width:
+                    problem = f"expected {width} cells, found {len(row)}"
+                    return TableError(file.written, problem, line=last + 1)
+                last = reader.line_num
+        except UnicodeDecodeError as wrong:
+            return _where_not_utf8(file, wrong)
+        except csv.Error as wrong:
+            return TableError(file.written, f"not CSV: {wrong}", line=last + 1)
+    return TableError(file.written, f"not CSV: {error}")
+
+
+def _where_not_utf8(file: File, wrong: UnicodeDecodeError) -> TableError:
+    with file.open() as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                problem = f"not UTF-8 text: {error.reason}; save it as UTF-8"
+                return TableError(file.written, problem, line=number)
+    return TableError(file.written, f"not UTF-8 text: {wrong.reason}; save it as UTF-8")
+
+
+class _Column:
+    """What a column of cells can still be, judged batch by batch."""
+
+    def __init__(self) -> None:
+        self.seen = False
+        self.boolean = True
+        self.number = True
+        self.integer = True
+        self.exact = True  # as Float64
+        self.low = 0
+        self.high = 0
+
+    def add(self, cells: pl.Series) -> None:
+        cells = cells.filter(cells.is_not_null() & (cells != ""))
+        if cells.is_empty():
+            return
+        if self.boolean and not cells.is_in(BOOLEANS).all():
+            self.boolean = False
+            self.number = not self.seen
+        self.seen = True
+        if self.number and not self.boolean:
+            self._add_numbers(cells)
+
+    def _add_numbers(self, cells: pl.Series) -> None:
+        numbers = cells.cast(pl.Float64, strict=False)
+        # A leading zero or plus is part of an id, and 1e999 is not infinity.
+        spelled = cells.str.contains(r"^[+-]?0[0-9]|^\+")
+        overflow = numbers.is_infinite() & ~cells.str.contains("(?i)inf")
+        if numbers.null_count() or spelled.any() or overflow.any():
+            self.number = False
+            return
+        if self.integer:
+            digits = cells.cast(pl.Int128, strict=False).cast(pl.String)
+            self.integer = bool((digits == cells).fill_null(False).all())  # noqa: FBT003
+        wide = numbers.is_finite() & (numbers.abs() >= 2.0**53)
+        if wide.any():
+            self._add_wide(cells.filter(wide & ~cells.str.contains("[^0-9-]")))
+
+    def _add_wide(self, cells: pl.Series) -> None:
+        integers = cells.cast(pl.Int128, strict=False)
+        if integers.null_count():
+            self.integer = self.exact = False
+        elif not integers.is_empty():
+            self.exact &= bool((integers.cast(pl.Float64).cast(pl.Int128) == integers).all())
+            self.low = min(self.low, int(integers.min()))  # type: ignore[arg-type]
+            self.high = max(self.high, int(integers.max()))  # type: ignore[arg-type]
+
+    def dtype(self) -> pl.DataType:
+        if not self.seen:
+            return pl.String()
+        if self.boolean:
+            return pl.Boolean()
+        if self.number and self.integer:
+            if self.low >= -(2**63) and self.high < 2**63:
+                return pl.Int64()
+            # Neither pyarrow nor DuckDB reads 128-bit integers from Parquet.
+            return pl.UInt64() if self.low >= 0 and self.high < 2**64 else pl.String()
+        if self.number and self.exact:
+            return pl.Float64()
+        return pl.String()
+
+
+def _cast(name: str, dtype: pl.DataType) -> pl.Expr:
+    cell = pl.col(name)
+    if dtype == pl.String():
+        return cell
+    cell = pl.when(cell != "").then(cell)
+    if dtype == pl.Boolean():
+        return (cell.str.to_lowercase() == "true").alias(name)
+    return cell.cast(dtype).alias(name)

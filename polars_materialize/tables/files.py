@@ -1,0 +1,123 @@
+"""Which files a path means, and which format each of them is in."""
+
+from __future__ import annotations
+
+import glob
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
+
+from polars_materialize.errors import TableError
+
+if TYPE_CHECKING:
+    import os
+
+Format = Literal["parquet", "jsonl", "json", "csv", "ipc"]
+
+SUFFIXES: dict[str, Format] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".arrow": "ipc",
+    ".feather": "ipc",
+    ".ipc": "ipc",
+}
+COMPRESSIONS: dict[str, Literal["gzip", "zstd"]] = {".gz": "gzip", ".zst": "zstd"}
+TEXT_FORMATS: tuple[Format, ...] = ("jsonl", "json", "csv")
+EXPECTED = f"{' '.join(SUFFIXES)}, and for text formats also {' '.join(COMPRESSIONS)}"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file: where it is, and how the user wrote it.
+
+    Attributes:
+        written: The path for messages, columns and reports, as the user wrote it.
+        path: The path to open.
+        format: What its suffix says.
+        compression: What its last suffix says, if it is a compressed text file.
+    """
+
+    written: str
+    path: Path
+    format: Format
+    compression: Literal["gzip", "zstd"] | None = None
+
+    @classmethod
+    def of(cls, written: str | os.PathLike[str], base_dir: Path | None = None) -> File:
+        """The file that `written` names, relative to `base_dir`.
+
+        Raises:
+            TableError: If the suffix is not of a known format.
+        """
+        text = str(written)
+        path = Path(text) if base_dir is None else base_dir / text
+        name = Path(text.lower())
+        compression = COMPRESSIONS.get(name.suffix)
+        if compression is not None:
+            name = name.with_suffix("")
+        known = SUFFIXES.get(name.suffix)
+        if known is None or (compression is not None and known not in TEXT_FORMATS):
+            raise TableError(text, f"unknown kind of table; expected one of {EXPECTED}")
+        return cls(text, path, known, compression)
+
+    def open(self) -> BinaryIO:
+        """Opens the file's bytes, decompressed."""
+        if self.compression is None:
+            return self.path.open("rb")
+        import pyarrow as pa  # noqa: PLC0415 - only compressed files need it
+
+        # Unlike a plain gzip reader this takes files of several members and refuses truncated ones.
+        stream = pa.input_stream(str(self.path), compression=self.compression)
+        return cast("BinaryIO", io.BufferedReader(stream))
+
+
+def find(
+    written: str | os.PathLike[str],
+    base_dir: Path | None = None,
+    *,
+    folders: bool = False,
+) -> list[File]:
+    """The files that a path, a glob or (with `folders`) a folder means, sorted by name.
+
+    A path that exists is taken as it is, even if it holds glob characters. Hidden files in a folder
+    are passed over.
+
+    Raises:
+        TableError: If there is no such file, or a file's suffix is not of a known format.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     for name in ("b.csv", "a.csv"):
+        ...         _ = (Path(folder) / name).write_text("clip_id")
+        ...     [file.written for file in find("*.csv", Path(folder))]
+        ['a.csv', 'b.csv']
+    """
+    text = str(written)
+    path = Path(text) if base_dir is None else base_dir / text
+    if path.is_file():
+        return [File.of(text, base_dir)]
+    if path.is_dir():
+        if not folders:
+            raise TableError(text, "is a folder; expected a file, or a glob such as shards/*.parquet")
+        names = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
+        if not names:
+            raise TableError(text, "the folder is empty")
+        stem = text.rstrip("/\\")
+        return [File.of(f"{stem}/{name}", base_dir) for name in names]
+    if glob.has_magic(text):
+        names = sorted(glob.glob(text, root_dir=base_dir, recursive=True))  # noqa: PTH207 - keeps the text
+        files = [File.of(name, base_dir) for name in names if not _is_dir(name, base_dir)]
+        if not files:
+            raise TableError(text, "no file matches")
+        return files
+    raise TableError(text, "no such file")
+
+
+def _is_dir(name: str, base_dir: Path | None) -> bool:
+    return (Path(name) if base_dir is None else base_dir / name).is_dir()

@@ -1,0 +1,355 @@
+"""JSON lines and JSON documents to frames: lossless, in chunks, with the place of every fault.
+
+Polars parses each chunk; that is fast, and it needs only the schema of the whole file. What it cannot
+take by itself (`NaN` and `Infinity` tokens, types that change from line to line, a byte-order mark)
+costs time only in the chunks that hold it. Measured with Polars 2.1: inference over all lines drops
+no field, but one of a column's types may then fail to parse; a lone surrogate reads as NUL.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import polars as pl
+
+from polars_materialize.errors import TableError
+from polars_materialize.tables import dtypes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from polars_materialize.tables.files import File
+
+CHUNK_BYTES = 32 << 20
+"""Bytes of lines that are parsed at a time: large enough to use all cores, small enough to hold."""
+
+BOM = b"\xef\xbb\xbf"
+NOT_JSON_TOKEN = re.compile(rb"-?Infinity|NaN")
+STRING = re.compile(rb'("(?:[^"\\]|\\.)*")')
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Lines of JSON, and where they come from.
+
+    Attributes:
+        data: One JSON value a line; blank lines may stand between them.
+        source: The file, for messages.
+        first_line: The line number of the first line, if the chunk is a piece of a file of lines.
+        places: The place of each value, if not.
+        bom: Whether the file begins with a byte-order mark, which is no longer part of `data`.
+    """
+
+    data: bytes
+    source: str
+    first_line: int = 1
+    places: Sequence[str] | None = None
+    bom: bool = False
+
+    def lines(self) -> list[tuple[int, bytes]]:
+        """The lines that are not blank, with their offset from the first."""
+        return [(i, line) for i, line in enumerate(self.data.split(b"\n")) if line.strip()]
+
+    def all_places(self, rows: int) -> pl.Series:
+        """The place of each row, as text."""
+        if self.places is not None:
+            return pl.Series("place", self.places, dtype=pl.String)
+        if rows == self.data.count(b"\n") + (not self.data.endswith(b"\n")):
+            offsets = pl.int_range(rows, eager=True)
+        else:
+            offsets = pl.Series([offset for offset, _ in self.lines()], dtype=pl.Int64)
+        return (f"{self.source}:" + (offsets + self.first_line).cast(pl.String)).alias("place")
+
+    def fault(self, row: int, problem: str) -> TableError:
+        """The error that says what is wrong with one row."""
+        if self.places is not None:
+            return TableError(self.places[row], problem)
+        return TableError(self.source, problem, line=self.first_line + self.lines()[row][0])
+
+
+def read_lines(file: File) -> Iterator[Chunk]:
+    """Cuts a file of JSON lines into chunks at line ends."""
+    first_line, rest = 1, []
+    with file.open() as stream:
+        start = stream.read(len(BOM))
+        bom = start == BOM
+        rest = [] if bom else [start]
+        while data := stream.read(CHUNK_BYTES):
+            cut = data.rfind(b"\n") + 1
+            if not cut:
+                rest.append(data)
+                continue
+            block = b"".join((*rest, data[:cut]))
+            rest = [data[cut:]]
+            yield Chunk(block, file.written, first_line, bom=bom)
+            first_line += block.count(b"\n")
+    block = b"".join(rest)
+    if block:
+        yield Chunk(block, file.written, first_line, bom=bom)
+
+
+def read_documents(
+    files: Iterable[File], wrappers: Sequence[str], *, single: bool
+) -> Iterator[tuple[Chunk, list[str]]]:
+    """Cuts JSON documents into rows, and gathers the rows of many small files into chunks.
+
+    A document is a list of rows, an object that holds such a list under one of the names in
+    `wrappers`, or (with `single`) itself one row.
+
+    Yields:
+        A chunk, and the file of each of its rows.
+    """
+    rows: list[bytes] = []
+    places: list[str] = []
+    sources: list[str] = []
+    size = 0
+    for file in files:
+        for place, row in _document_rows(file, wrappers, single=single):
+            rows.append(row)
+            places.append(place)
+            sources.append(file.written)
+            size += len(row)
+            if size > CHUNK_BYTES:
+                yield Chunk(b"\n".join(rows), file.written, places=places), sources
+                rows, places, sources, size = [], [], [], 0
+    if rows:
+        yield Chunk(b"\n".join(rows), sources[-1], places=places), sources
+
+
+def _document_rows(
+    file: File, wrappers: Sequence[str], *, single: bool
+) -> Iterator[tuple[str, bytes]]:
+    with file.open() as stream:
+        data = stream.read().removeprefix(BOM)
+    if not data or data.isspace():
+        raise TableError(file.written, "the file is empty; expected JSON")
+    decode, encode = _decode_raw, bytes
+    try:
+        document = _decode_raw(data)
+    except msgspec.MsgspecError:
+        # Python's own decoder takes the NaN that Python's own encoder writes.
+        decode, encode = _decode_plain, _encode_plain  # type: ignore[assignment]
+        try:
+            document = _decode_plain(data)
+        except (ValueError, RecursionError) as error:
+            raise _not_json(file, error) from None
+    if isinstance(document, dict):
+        for name in wrappers:
+            if name in document:
+                inner = decode(document[name]) if decode is _decode_raw else document[name]
+                if not isinstance(inner, list):
+                    raise TableError(file.written, f"{name!r}: expected a list of row objects")
+                document = inner
+                break
+        else:
+            if not single:
+                raise TableError(
+                    file.written, f"expected a list of row objects or an object with {wrappers[0]!r}"
+                )
+            yield file.written, data.replace(b"\n", b" ").replace(b"\r", b" ")
+            return
+    if not isinstance(document, list):
+        raise TableError(file.written, "expected a list of row objects or an object")
+    for index, row in enumerate(document):
+        place = f"{file.written}: rows[{index}]"
+        line = encode(row).replace(b"\n", b" ").replace(b"\r", b" ")
+        if not line.lstrip().startswith(b"{"):
+            raise TableError(place, "not a JSON object")
+        yield place, line
+
+
+def _decode_raw(data: bytes | msgspec.Raw) -> object:
+    """Decodes one level of JSON and leaves what is below as it is written."""
+    return msgspec.json.decode(data, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
+
+
+def _decode_plain(data: bytes) -> object:
+    return json.loads(data)
+
+
+def _encode_plain(row: object) -> bytes:
+    return json.dumps(row).encode()
+
+
+def _not_json(file: File, error: Exception) -> TableError:
+    if isinstance(error, json.JSONDecodeError):
+        return TableError(file.written, f"not JSON: {error.msg}", line=error.lineno)
+    return TableError(file.written, f"not JSON: {error}")
+
+
+def parse(chunk: Chunk, schema: dtypes.Schema) -> pl.DataFrame:
+    """Reads the rows of a chunk with a known schema.
+
+    Raises:
+        TableError: If a line is not a JSON object; names the line.
+    """
+    if chunk.data.isspace():
+        return pl.DataFrame(schema=pl.Schema(schema))
+    try:
+        return _polars(chunk.data, schema)
+    except pl.exceptions.PolarsError:
+        pass
+    text = {name: _floats_as_text(dtype) for name, dtype in schema.items()}
+    data = _replace_tokens(chunk.data, rb'"\g<0>"')
+    try:
+        return _polars(data, text).cast(dict(schema))
+    except pl.exceptions.PolarsError:
+        _raise_first_fault(chunk, lambda line: _polars(_replace_tokens(line, rb'"\g<0>"'), text))
+        raise
+
+
+def infer(chunk: Chunk, profile: dtypes.Profile) -> pl.DataFrame:
+    """Reads the rows of a chunk with the narrowest dtypes that hold them, and notes those.
+
+    Raises:
+        TableError: If a line is not a JSON object; names the line.
+    """
+    if chunk.data.isspace():
+        return pl.DataFrame()
+    _refuse_lone_surrogates(chunk)
+    try:
+        frame = pl.read_ndjson(chunk.data, infer_schema_length=None)
+    except pl.exceptions.PolarsError:
+        schema = _infer_by_line(chunk)
+        frame = parse(chunk, schema)
+        profile.plain &= not NOT_JSON_TOKEN.search(chunk.data)
+    profile.plain &= not chunk.bom
+    exact = {name: _exact(chunk, frame, name) for name in frame.columns}
+    if exact != dict(frame.schema):
+        frame = parse(chunk, exact)
+    profile.add(frame, exact)
+    return frame
+
+
+def _polars(data: bytes, schema: dtypes.Schema) -> pl.DataFrame:
+    return pl.read_ndjson(data, schema=dict(schema))
+
+
+def _replace_tokens(data: bytes, replacement: bytes) -> bytes:
+    """Replaces `NaN`, `Infinity` and `-Infinity` where they are tokens, not inside of strings."""
+    if not NOT_JSON_TOKEN.search(data):
+        return data
+    parts = STRING.split(data)  # the odd parts are the strings
+    between = b"\0".join(parts[::2])
+    parts[::2] = NOT_JSON_TOKEN.sub(replacement, between).split(b"\0")
+    return b"".join(parts)
+
+
+def _floats_as_text(dtype: pl.DataType) -> pl.DataType:
+    floats = {path: pl.String() for path, leaf in dtypes.leaves(dtype) if leaf == pl.Float64()}
+    return dtypes.with_leaves(dtype, floats)
+
+
+def _raise_first_fault(chunk: Chunk, read: Callable[[bytes], object]) -> None:
+    """Raises for the first line that `read` refuses, in Polars' judgement, in Python's words."""
+    for row, (_, line) in enumerate(chunk.lines()):
+        try:
+            read(line)
+        except pl.exceptions.PolarsError:
+            raise chunk.fault(row, _what_is_wrong(line)) from None
+
+
+def _what_is_wrong(line: bytes) -> str:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        return f"not a JSON object: {error.msg} at column {error.colno}"
+    except (ValueError, RecursionError) as error:
+        return f"not a JSON object: {error}"
+    if not isinstance(value, dict):
+        return f"not a JSON object: it is a {_kind(value)}"
+    return "a number in it is beyond what 64-bit floats or 128-bit integers hold; write it as text"
+
+
+def _kind(value: object) -> str:
+    names = {list: "list", str: "text", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")
+
+
+def _infer_by_line(chunk: Chunk) -> dict[str, pl.DataType]:
+    """Finds the schema of a chunk that Polars' own inference does not take."""
+    schema: dict[str, pl.DataType] = {}
+    for row, (_, line) in enumerate(chunk.lines()):
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            raise chunk.fault(row, _what_is_wrong(line)) from None
+        if not isinstance(value, dict):
+            raise chunk.fault(row, _what_is_wrong(line))
+        schema = dtypes.unite_schemas(schema, {name: _dtype_of(item) for name, item in value.items()})
+    return schema
+
+
+def _dtype_of(value: Any) -> pl.DataType:  # noqa: ANN401 - a JSON value
+    match value:
+        case None:
+            return pl.Null()
+        case bool():
+            return pl.Boolean()
+        case int():
+            if -(2**63) <= value < 2**63:
+                return pl.Int64()
+            return pl.UInt64() if 0 <= value < 2**64 else pl.String()
+        case float():
+            return pl.Float64()
+        case str():
+            return pl.String()
+        case list():
+            inner: pl.DataType = pl.Null()
+            for item in value:
+                inner = dtypes.unite(inner, _dtype_of(item))
+            return pl.List(inner)
+    return pl.Struct({name: _dtype_of(item) for name, item in value.items()})
+
+
+def _exact(chunk: Chunk, frame: pl.DataFrame, name: str) -> pl.DataType:
+    """The dtype that holds a column's values exactly, where Polars chose one that may not."""
+    new: dict[dtypes.Path, pl.DataType] = {}
+    dtype = frame.schema[name]
+    for path, leaf in dtypes.leaves(dtype, (name,)):
+        if leaf == pl.Int128():
+            values = dtypes.leaf_values(frame, path)
+            fits = (values >= 0).all() and (values < 2**64).all()
+            # Neither pyarrow nor DuckDB reads 128-bit integers from Parquet.
+            new[path] = pl.UInt64() if fits else pl.String()
+        elif leaf == pl.Float64():
+            values = dtypes.leaf_values(frame, path)
+            wide = values.is_finite() & (values.abs() >= 2.0**53)
+            if wide.any() and _has_inexact_integer(chunk, path):
+                new[path] = pl.String()
+    return dtypes.with_leaves(dtype, new, (name,))
+
+
+def _has_inexact_integer(chunk: Chunk, path: dtypes.Path) -> bool:
+    """Whether a leaf that reads as Float64 was written with an integer that Float64 rounds."""
+    for _, line in chunk.lines():
+        values = [json.loads(line)]
+        for step in path:
+            values = [
+                item
+                for value in values
+                for item in (value if step == dtypes.ITEM else [value.get(step)])
+                if item is not None
+            ]
+        if any(isinstance(v, int) and int(float(v)) != v for v in values):
+            return True
+    return False
+
+
+def _refuse_lone_surrogates(chunk: Chunk) -> None:
+    if b"\\ud" not in chunk.data and b"\\uD" not in chunk.data:
+        return
+    for row, (_, line) in enumerate(chunk.lines()):
+        if b"\\u" not in line:
+            continue
+        try:
+            text = json.dumps(json.loads(line), ensure_ascii=False)
+        except (ValueError, RecursionError):
+            continue  # reported as what it is when the line is parsed
+        if LONE_SURROGATE.search(text):
+            raise chunk.fault(row, "text with half of a surrogate pair, which is no character")

@@ -1,0 +1,148 @@
+"""Frames to files: complete or not at all.
+
+Polars' own sinks are not atomic (2.1): an error or a kill half-way leaves a broken file where a good
+one was. Here a file is written beside its target, flushed to the disk, and renamed when complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from polars_materialize.errors import MaterializeError, OutputError, TableError, listing
+from polars_materialize.tables.files import File
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+def sink_table(lf: pl.LazyFrame | pl.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Collects a frame into a table file, atomically; the suffix decides the format.
+
+    The frame is streamed, so it need not fit into memory. Folders are made. A failed or interrupted
+    write leaves an older file at `path` as it was. JSON has no NaN and no infinity: they become null
+    there. `.json` is written as `{"rows": [...]}`.
+
+    Args:
+        lf: The rows to write, in order.
+        path: Where to; see `scan_table` for the suffixes.
+
+    Raises:
+        TableError: If the suffix is unknown.
+        OutputError: If the format cannot hold the frame's dtypes, or the file cannot be written.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     sink_table(pl.LazyFrame({"clip_id": ["a"]}), Path(folder) / "new" / "out.json")
+        ...     print((Path(folder) / "new" / "out.json").read_text(), end="")
+        {"rows": [
+        {"clip_id":"a"}
+        ]}
+    """
+    frame = lf.lazy()
+    file = File.of(path)
+    check_sink(file, frame.collect_schema())
+    with staged(file.written, file.path) as part:
+        write(frame, file, part)
+
+
+def check_sink(file: File, schema: pl.Schema) -> None:
+    """Refuses dtypes that a file's format cannot hold, before anything is written.
+
+    Raises:
+        OutputError: Names the columns.
+    """
+    if file.format not in {"csv", "jsonl", "json"}:
+        return
+    nested = [n for n, d in schema.items() if file.format == "csv" and d.is_nested()]
+    opaque = [n for n, d in schema.items() if d in (pl.Binary, pl.Object)]
+    if nested or opaque:
+        kind = "nested" if nested else "binary"
+        names = listing(nested or opaque)
+        raise OutputError(
+            f"{file.written}: {file.format} cannot hold the {kind} columns {names}; "
+            "write .parquet instead",
+            path=file.written,
+            columns=nested or opaque,
+        )
+
+
+def write(
+    frame: pl.LazyFrame, file: File, part: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Streams a frame into `part`, in the format of `file`.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    try:
+        if file.format == "parquet":
+            frame.sink_parquet(part, metadata=dict(metadata or {}))
+        elif file.format == "ipc":
+            frame.sink_ipc(part)
+        elif file.format == "csv":
+            compression = file.compression or "uncompressed"
+            frame.sink_csv(part, compression=compression, check_extension=False)
+        elif file.format == "jsonl":
+            compression = file.compression or "uncompressed"
+            frame.sink_ndjson(part, compression=compression, check_extension=False)
+        else:
+            _write_document(frame, file, part)
+    except (MaterializeError, TableError):
+        raise
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise OutputError(
+            f"{file.written}: could not be written: {reason}", path=file.written
+        ) from None
+
+
+def _write_document(frame: pl.LazyFrame, file: File, part: Path) -> None:
+    """Writes `{"rows": [...]}`, one row a line."""
+    import pyarrow as pa  # noqa: PLC0415 - only compressed files need it
+
+    lines = part.with_name(part.name + ".rows")
+    try:
+        frame.sink_ndjson(lines, check_extension=False)
+        with lines.open("rb") as rows, pa.output_stream(
+            str(part), compression=file.compression
+        ) as out:
+            out.write(b'{"rows": [')
+            for index, row in enumerate(rows):
+                out.write(b",\n" if index else b"\n")
+                out.write(row.rstrip(b"\n"))
+            out.write(b"\n]}\n")
+    finally:
+        lines.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staged(written: str, path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes the place of `path` when the block ends well.
+
+    Several blocks may be nested: each is complete and on the disk before the outermost is renamed.
+
+    Raises:
+        OutputError: If the folder or the file cannot be made.
+    """
+    target = Path(os.path.realpath(path))  # a link keeps pointing where it points
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        if target.is_dir():
+            raise OutputError(f"{written}: is a folder; expected a file", path=written)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        part.replace(target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{written}: could not be written: {reason}", path=written) from None
+    finally:
+        part.unlink(missing_ok=True)
