@@ -61,7 +61,7 @@ class MaterializeError(ValueError):
 
     code: ClassVar[str] = "error"
 
-    def __init__(self, message: str, **fields: Any) -> None:  # noqa: ANN401 - anything may be a field
+    def __init__(self, message: str, **fields: Any) -> None:
         """Keeps the one-line message and its parts."""
         super().__init__(" ".join(message.split("\n")))
         self.fields: Mapping[str, Any] = fields
@@ -120,8 +120,7 @@ class InputChangedError(MaterializeError):
     def of(cls, path: str) -> Self:
         """Names the file that changed."""
         return cls(
-            f"{path}: changed while it was read, so nothing was written; "
-            "run again when its writer is done",
+            f"{path}: changed while it was read, so nothing was written; run again when its writer is done",
             path=path,
         )
 

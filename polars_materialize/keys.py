@@ -18,22 +18,72 @@ from typing import TYPE_CHECKING, Literal, get_args
 import polars as pl
 
 from polars_materialize.errors import KeyColumnError, OptionError, did_you_mean, listing
+from polars_materialize.options import KeyNormalize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-KeyNormalize = Literal["auto", "raw", "basename", "stem"]
 KEY_NORMALIZE: tuple[KeyNormalize, ...] = get_args(KeyNormalize)
 
-SCORE_KEYS = tuple(
-    "clip_id video_id chug_video_id content_id file_name filename basename name distorted_path "
-    "dis_path path key clip_key clip_name src src_path".split()
+SCORE_KEYS = (
+    "clip_id",
+    "video_id",
+    "chug_video_id",
+    "content_id",
+    "file_name",
+    "filename",
+    "basename",
+    "name",
+    "distorted_path",
+    "dis_path",
+    "path",
+    "key",
+    "clip_key",
+    "clip_name",
+    "src",
+    "src_path",
 )
 """Where the key of a feature table or a sidecar is looked for, for second opinions."""
 
-MEDIA_SUFFIXES = tuple(
-    "mp4 mkv mov webm avi yuv y4m m4v ts mts m2ts mpg mpeg wmv flv 3gp mxf ogv vob ivf obu av1 264 265 "
-    "266 h264 h265 h266 hevc gif png jpg jpeg bmp tif tiff webp exr".split()
+MEDIA_SUFFIXES = (
+    "mp4",
+    "mkv",
+    "mov",
+    "webm",
+    "avi",
+    "yuv",
+    "y4m",
+    "m4v",
+    "ts",
+    "mts",
+    "m2ts",
+    "mpg",
+    "mpeg",
+    "wmv",
+    "flv",
+    "3gp",
+    "mxf",
+    "ogv",
+    "vob",
+    "ivf",
+    "obu",
+    "av1",
+    "264",
+    "265",
+    "266",
+    "h264",
+    "h265",
+    "h266",
+    "hevc",
+    "gif",
+    "png",
+    "jpg",
+    "jpeg",
+    "bmp",
+    "tif",
+    "tiff",
+    "webp",
+    "exr",
 )
 """What `stem` takes off. Only these: ids such as `t_20.0` hold dots of their own."""
 

@@ -18,7 +18,7 @@ from polars.io.plugins import register_io_source
 from polars_materialize.errors import TableError
 from polars_materialize.tables import csv, dtypes, jsonl
 from polars_materialize.tables.files import TEXT_FORMATS, File, find
-from polars_materialize.tables.sinks import check_sink, sink_table, staged
+from polars_materialize.tables.sinks import check_sink, sink_table, staged, write
 
 if TYPE_CHECKING:
     import os
@@ -34,6 +34,7 @@ __all__ = [
     "scan_table",
     "sink_table",
     "staged",
+    "write",
 ]
 
 
@@ -106,7 +107,7 @@ def _inspect(file: File) -> tuple[pl.Schema, bool]:
     """A file's schema, and whether Polars' own scan reads all of it as it is."""
     try:
         if file.format == "parquet":
-            return pl.read_parquet_schema(file.path), True
+            return pl.Schema(pl.read_parquet_schema(file.path)), True
         if file.format == "ipc":
             return _scan_ipc(file).collect_schema(), True
         if file.format == "csv":
@@ -243,9 +244,7 @@ def read_records(files: Sequence[File], wrappers: Sequence[str] = ("rows",)) -> 
     documents = [file for file in files if file.format == "json"]
     for chunk, sources in jsonl.read_documents(documents, wrappers, single=True):
         frame = jsonl.infer(chunk, dtypes.Profile())
-        yield Records(
-            frame, pl.Series("source", sources, dtype=pl.String), chunk.all_places(frame.height)
-        )
+        yield Records(frame, pl.Series("source", sources, dtype=pl.String), chunk.all_places(frame.height))
 
 
 def _read_rows(file: File) -> Iterator[Records]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import polars as pl
 
@@ -109,9 +109,12 @@ def read_text(file: File, names: Sequence[str], columns: Sequence[str]) -> Itera
     # A Python stream here would let pyarrow's reading thread outlive the interpreter's lock.
     stream = pa.input_stream(str(file.path), compression=file.compression)
     try:
-        with stream, pa_csv.open_csv(
-            stream, read_options=reading, parse_options=parsing, convert_options=converting
-        ) as batches:
+        with (
+            stream,
+            pa_csv.open_csv(
+                stream, read_options=reading, parse_options=parsing, convert_options=converting
+            ) as batches,
+        ):
             for batch in batches:
                 frame = pl.DataFrame(batch)
                 yield frame.select(pl.col(places[name]).alias(name) for name in columns)
@@ -142,8 +145,8 @@ def _count(file: File, what: bytes) -> int:
         return sum(block.count(what) for block in iter(lambda: stream.read(BLOCK_BYTES), b""))
 
 
-def _text(stream: io.BufferedIOBase | object) -> io.TextIOWrapper:
-    return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")  # type: ignore[type-var]
+def _text(stream: BinaryIO) -> io.TextIOWrapper:
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
 
 
 def _first_fault(file: File, width: int, error: Exception) -> TableError:
@@ -208,7 +211,7 @@ class _Column:
             return
         if self.integer:
             digits = cells.cast(pl.Int128, strict=False).cast(pl.String)
-            self.integer = bool((digits == cells).fill_null(False).all())  # noqa: FBT003
+            self.integer = bool((digits == cells).fill_null(False).all())
         wide = numbers.is_finite() & (numbers.abs() >= 2.0**53)
         if wide.any():
             self._add_wide(cells.filter(wide & ~cells.str.contains("[^0-9-]")))

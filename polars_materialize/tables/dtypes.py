@@ -73,9 +73,7 @@ def with_leaves(dtype: pl.DataType, new: Mapping[Path, pl.DataType], path: Path 
     if isinstance(dtype, pl.List):
         return pl.List(with_leaves(_dtype(dtype.inner), new, (*path, ITEM)))
     if isinstance(dtype, pl.Struct):
-        return pl.Struct(
-            {f.name: with_leaves(_dtype(f.dtype), new, (*path, f.name)) for f in dtype.fields}
-        )
+        return pl.Struct({f.name: with_leaves(_dtype(f.dtype), new, (*path, f.name)) for f in dtype.fields})
     return new.get(path, dtype)
 
 

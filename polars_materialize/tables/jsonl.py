@@ -121,9 +121,7 @@ def read_documents(
         yield Chunk(b"\n".join(rows), sources[-1], places=places), sources
 
 
-def _document_rows(
-    file: File, wrappers: Sequence[str], *, single: bool
-) -> Iterator[tuple[str, bytes]]:
+def _document_rows(file: File, wrappers: Sequence[str], *, single: bool) -> Iterator[tuple[str, bytes]]:
     with file.open() as stream:
         data = stream.read().removeprefix(BOM)
     if not data or data.isspace():
@@ -197,7 +195,7 @@ def parse(chunk: Chunk, schema: dtypes.Schema) -> pl.DataFrame:
     text = {name: _floats_as_text(dtype) for name, dtype in schema.items()}
     data = _replace_tokens(chunk.data, rb'"\g<0>"')
     try:
-        return _polars(data, text).cast(dict(schema))
+        return _polars(data, text).cast(pl.Schema(schema))
     except pl.exceptions.PolarsError:
         _raise_first_fault(chunk, lambda line: _polars(_replace_tokens(line, rb'"\g<0>"'), text))
         raise
@@ -285,7 +283,7 @@ def _infer_by_line(chunk: Chunk) -> dict[str, pl.DataType]:
     return schema
 
 
-def _dtype_of(value: Any) -> pl.DataType:  # noqa: ANN401 - a JSON value
+def _dtype_of(value: Any) -> pl.DataType:
     match value:
         case None:
             return pl.Null()

@@ -66,16 +66,13 @@ def check_sink(file: File, schema: pl.Schema) -> None:
         kind = "nested" if nested else "binary"
         names = listing(nested or opaque)
         raise OutputError(
-            f"{file.written}: {file.format} cannot hold the {kind} columns {names}; "
-            "write .parquet instead",
+            f"{file.written}: {file.format} cannot hold the {kind} columns {names}; write .parquet instead",
             path=file.written,
             columns=nested or opaque,
         )
 
 
-def write(
-    frame: pl.LazyFrame, file: File, part: Path, metadata: Mapping[str, str] | None = None
-) -> None:
+def write(frame: pl.LazyFrame, file: File, part: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Streams a frame into `part`, in the format of `file`.
 
     Raises:
@@ -98,9 +95,7 @@ def write(
         raise
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).strip().split("\n", 1)[0]
-        raise OutputError(
-            f"{file.written}: could not be written: {reason}", path=file.written
-        ) from None
+        raise OutputError(f"{file.written}: could not be written: {reason}", path=file.written) from None
 
 
 def _write_document(frame: pl.LazyFrame, file: File, part: Path) -> None:
@@ -110,9 +105,7 @@ def _write_document(frame: pl.LazyFrame, file: File, part: Path) -> None:
     lines = part.with_name(part.name + ".rows")
     try:
         frame.sink_ndjson(lines, check_extension=False)
-        with lines.open("rb") as rows, pa.output_stream(
-            str(part), compression=file.compression
-        ) as out:
+        with lines.open("rb") as rows, pa.output_stream(str(part), compression=file.compression) as out:
             out.write(b'{"rows": [')
             for index, row in enumerate(rows):
                 out.write(b",\n" if index else b"\n")

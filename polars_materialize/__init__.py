@@ -1,0 +1,72 @@
+"""Joins evidence onto video-quality feature tables with Polars, and proves what was joined with what.
+
+In a notebook, joins compose on LazyFrames::
+
+    import polars as pl, polars_materialize as pm
+
+    features = pl.scan_parquet("shards/*.parquet")
+    scores = pm.scan_scores(["dover=dover.jsonl", pm.Sidecar("nvc/qalign", label="q-align")])
+    joined = features.pipe(pm.join_scores, scores, missing_policy="fail")
+
+From files to files, with an audit, `materialize_scores` runs one table and `run_batch` a manifest of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from polars_materialize._version import __version__
+
+if TYPE_CHECKING:
+    from polars_materialize.batches import run_batch
+    from polars_materialize.errors import MaterializeError
+    from polars_materialize.joins import join_scores
+    from polars_materialize.options import Sidecar
+    from polars_materialize.reports import BatchReport, ScoreAudit
+    from polars_materialize.runs import materialize_scores
+    from polars_materialize.scores import SCORE_SCHEMA, scan_scores
+    from polars_materialize.tables import scan_table, sink_table
+
+__all__ = [
+    "SCORE_SCHEMA",
+    "BatchReport",
+    "MaterializeError",
+    "ScoreAudit",
+    "Sidecar",
+    "__version__",
+    "join_scores",
+    "materialize_scores",
+    "run_batch",
+    "scan_scores",
+    "scan_table",
+    "sink_table",
+]
+
+_HOMES = {
+    "SCORE_SCHEMA": "scores",
+    "BatchReport": "reports",
+    "MaterializeError": "errors",
+    "ScoreAudit": "reports",
+    "Sidecar": "options",
+    "join_scores": "joins",
+    "materialize_scores": "runs",
+    "run_batch": "batches",
+    "scan_scores": "scores",
+    "scan_table": "tables",
+    "sink_table": "tables",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Imports the home of a public name when it is first asked for, which keeps start-up light."""
+    if name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return __all__

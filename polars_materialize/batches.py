@@ -1,0 +1,289 @@
+"""Batches: every table of a manifest, one policy, one report.
+
+The runner knows nothing of what a table is joined with; a `Kind` says that.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+from polars_materialize.errors import ManifestError, MaterializeError, OptionError, TableError
+from polars_materialize.joins import check_options
+from polars_materialize.manifests import Manifest, Paths, check_paths, read_manifest
+from polars_materialize.options import ScoreOptions, ScoreTable, Sidecar
+from polars_materialize.provenance import Hasher, Inputs, describe, run_provenance
+from polars_materialize.reports import BatchReport, escape, to_json
+from polars_materialize.reports import table as table_of
+from polars_materialize.runs import Context, PathLike, builtins, run_score_table
+from polars_materialize.scores import check_sidecar
+from polars_materialize.tables import File, find, staged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from polars_materialize.provenance import Described
+
+Table = TypeVar("Table", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[Table]):
+    """What one kind of batch is made of; the runner knows nothing else of it.
+
+    Attributes:
+        name: As on the command line.
+        title: In the reports.
+        schema: The report's.
+        table: The struct of a table.
+        options: The struct of its options.
+        run: Runs one table.
+        check: Refuses options that no table could make right.
+        inputs: The fields that hold input paths, and how to read them.
+        outputs: The fields that hold output paths.
+        summary: What a table's entry keeps of its audit.
+        totals: The counts that the batch adds up, from a table's summary.
+        columns: The Markdown report's, after `Table` and `Status`, before `Output`.
+        line: The last line on stderr, for `str.format` with the summary.
+    """
+
+    name: str
+    title: str
+    schema: str
+    table: type[Table]
+    options: type[msgspec.Struct]
+    run: Callable[[Table, Context], msgspec.Struct]
+    check: Callable[[Table], None]
+    inputs: Callable[[Table], list[tuple[str, str]]]
+    outputs: tuple[str, ...]
+    summary: tuple[str, ...]
+    totals: tuple[str, ...]
+    columns: Mapping[str, str]
+    line: str
+
+
+def _check_score_table(table: ScoreTable) -> None:
+    check_options(table)
+    try:
+        File.of(table.out)
+    except TableError as error:
+        raise OptionError(str(error), option="out") from None
+    if not table.scores:
+        raise OptionError("scores: expected at least one sidecar", option="scores")
+    for index, entry in enumerate(table.scores):
+        try:
+            check_sidecar(Sidecar.of(entry))
+        except OptionError as error:
+            raise OptionError(str(error), option=f"scores[{index}]") from None
+
+
+SECOND_OPINION = Kind(
+    name="second-opinion",
+    title="Second-opinion batch",
+    schema="second-opinion-materializer-batch-v1",
+    table=ScoreTable,
+    options=ScoreOptions,
+    run=run_score_table,
+    check=_check_score_table,
+    inputs=lambda table: [
+        ("features", table.features),
+        *((f"scores[{i}]", Sidecar.of(entry).path) for i, entry in enumerate(table.scores)),
+    ],
+    outputs=("out", "audit_json"),
+    summary=("input_rows", "output_rows", "competitors"),
+    totals=("input_rows", "output_rows"),
+    columns={"Input rows": "input_rows", "Output rows": "output_rows"},
+    line="second-opinion batch materialize: tables={tables} input_rows={input_rows} "
+    "output_rows={output_rows} failed_tables={failed_tables}",
+)
+
+KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (SECOND_OPINION,)}
+
+
+def run_batch(
+    manifest: PathLike,
+    *,
+    kind: str = "second-opinion",
+    base_dir: PathLike | None = None,
+    report_json: PathLike | None = None,
+    report_md: PathLike | None = None,
+    fail_fast: bool = False,
+    argv: Sequence[str] = (),
+    on_failure: Callable[[str, str], None] | None = None,
+) -> BatchReport:
+    """Runs every table of a manifest, and reports.
+
+    The manifest is checked whole before anything runs. A table that fails is reported and leaves the
+    others alone.
+
+    Args:
+        manifest: The manifest.
+        kind: Of which kind it is: `second-opinion`.
+        base_dir: What its relative paths are relative to; else its own folder.
+        report_json: Where to write the report.
+        report_md: Where to write it for people.
+        fail_fast: Stop at the first table that fails; the report then ends with it.
+        argv: The command line's arguments, for the report.
+        on_failure: Called with the id and the message of a table that failed, when it does.
+
+    Returns:
+        The report.
+
+    Raises:
+        ManifestError: If the manifest is wrong; nothing has run then.
+        OutputError: If a report cannot be written.
+    """
+    if kind not in KINDS:
+        raise OptionError(f"kind: {kind!r}; expected one of {' '.join(KINDS)}")
+    form = KINDS[kind]
+    read = read_manifest(manifest, table=form.table, options=form.options, base_dir=base_dir)
+    outputs = {
+        name: os.fspath(path)
+        for name, path in (("report_json", report_json), ("report_md", report_md))
+        if path is not None
+    }
+    _check_tables(read, form, outputs)
+    with Hasher() as hasher:
+        context = Context(
+            entrypoint=f"{kind} batch",
+            argv=argv,
+            base_dir=read.base_dir,
+            hasher=hasher,
+            manifest=(read.written, read.path),
+        )
+        entries: list[dict[str, Any]] = []
+        written: list[Described] = []
+        for table in read.tables:
+            entry, files = _run_entry(table, form, context)
+            entries.append(entry)
+            written += files
+            if entry["status"] == "error":
+                if on_failure is not None:
+                    on_failure(table.id, entry["error"])
+                if fail_fast:
+                    break
+        inputs = _describe_inputs(read.tables[: len(entries)], form, context)
+    report = BatchReport(
+        schema=form.schema,
+        status="failed" if any(entry["status"] == "error" for entry in entries) else "ok",
+        manifest=read.written,
+        summary=_totals(entries, form),
+        tables=entries,
+        run_provenance=run_provenance(
+            entrypoint=context.entrypoint,
+            argv=argv,
+            args={
+                "manifest": read.written,
+                "base_dir": None if base_dir is None else os.fspath(base_dir),
+                "fail_fast": fail_fast,
+                "report_json": outputs.get("report_json"),
+                "report_md": outputs.get("report_md"),
+            },
+            inputs=inputs,
+            outputs={"tables": written},
+        ),
+    )
+    _write_reports(report, form, outputs)
+    return report
+
+
+def _check_tables(read: Manifest[Table], form: Kind[Table], outputs: Mapping[str, str]) -> None:
+    """Checks what the tables' structs alone cannot: patterns, suffixes, and paths that collide."""
+    for index, table in enumerate(read.tables):
+        try:
+            form.check(table)
+        except MaterializeError as error:
+            option = error.fields.get("option")
+            place = f"$.tables[{index}]" + (f".{option}" if option else "")
+            raise ManifestError(read.written, str(error), place=place) from None
+    check_paths(
+        read,
+        lambda table: Paths(form.inputs(table), _output_paths(table, form)),
+        [(f"--{name.replace('_', '-')}", path) for name, path in outputs.items()],
+    )
+
+
+def _output_paths(table: Table, form: Kind[Table]) -> list[tuple[str, str]]:
+    paths = ((name, getattr(table, name)) for name in form.outputs)
+    return [(name, path) for name, path in paths if path is not None]
+
+
+def _run_entry(table: Table, form: Kind[Table], context: Context) -> tuple[dict[str, Any], list[Described]]:
+    """Runs one table: its entry in the report, and the files it wrote."""
+    content = builtins(table)
+    config = {option: content.pop(option) for option in form.options.__struct_fields__}
+    entry: dict[str, Any] = {**content, "config": config}
+    try:
+        audit = builtins(form.run(table, context))
+    except MaterializeError as error:
+        return {**entry, "status": "error", "error": str(error)}, []
+    except Exception as error:  # noqa: BLE001 - whatever breaks one table must not stop the others
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return {**entry, "status": "error", "error": f"unexpected {reason}"}, []
+    summary = {name: audit[name] for name in form.summary}
+    written = [describe(*context.locate(path)) for _, path in _output_paths(table, form)]
+    return {**entry, "status": "ok", "summary": summary}, written
+
+
+def _describe_inputs(
+    tables: Sequence[Table], form: Kind[Table], context: Context
+) -> dict[str, Described | list[Described]]:
+    """Every input of every table, by role; those of failed tables too, as far as they are there."""
+    roles: dict[str, Inputs] = {}
+    missing: dict[str, dict[str, Described]] = {}
+    for table in tables:
+        for name, path in form.inputs(table):
+            role = name.partition("[")[0]
+            inputs = roles.setdefault(role, Inputs(context.hasher))
+            try:
+                files = find(path, context.base_dir, folders=True)
+            except MaterializeError:
+                missing.setdefault(role, {})[path] = describe(*context.locate(path))
+                continue
+            inputs.add(role, ((file.written, file.path) for file in files))
+    described: dict[str, Described | list[Described]] = {}
+    if context.manifest is not None:
+        described["manifest"] = describe(*context.manifest)
+    for role, inputs in roles.items():
+        found = [*inputs.described().get(role, []), *missing.get(role, {}).values()]
+        described[role] = sorted(found, key=lambda file: str(file["path"]))
+    return described
+
+
+def _totals(entries: Sequence[Mapping[str, Any]], form: Kind[Table]) -> dict[str, int]:
+    summaries = [entry["summary"] for entry in entries if "summary" in entry]
+    return {
+        "tables": len(entries),
+        "failed_tables": len(entries) - len(summaries),
+        **{name: sum(summary[name] for summary in summaries) for name in form.totals},
+    }
+
+
+def _write_reports(report: BatchReport, form: Kind[Table], outputs: Mapping[str, str]) -> None:
+    texts = {"report_json": to_json(report), "report_md": to_markdown(report, form).encode()}
+    for name, written in outputs.items():
+        with staged(written, Path(written)) as part:
+            part.write_bytes(texts[name])
+
+
+def to_markdown(report: BatchReport, form: Kind[Table]) -> str:
+    """A batch's report for people: its status, a row a table, and what went wrong."""
+    rows = []
+    for entry in report.tables:
+        summary = entry.get("summary", {})
+        cells = [summary.get(name, "") for name in form.columns.values()]
+        rows.append([entry["id"], entry["status"], *cells, entry[form.outputs[0]]])
+    parts = [
+        f"# {form.title} report",
+        f"Status: **{report.status}**. Manifest: {escape(report.manifest)}",
+        table_of(["Table", "Status", *form.columns, "Output"], rows),
+    ]
+    errors = [entry for entry in report.tables if "error" in entry]
+    if errors:
+        parts.append("## Errors")
+        parts.append("\n".join(f"- {escape(e['id'])}: {escape(e['error'])}" for e in errors))
+    return "\n\n".join(parts) + "\n"

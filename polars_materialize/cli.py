@@ -1,0 +1,169 @@
+"""The command line: options in, one call, one line out.
+
+Nothing heavy is imported before a command runs, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+import click
+import msgspec
+
+from polars_materialize._version import __version__
+from polars_materialize.errors import MaterializeError, OptionError
+from polars_materialize.options import ScoreOptions, Sidecar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Command = Callable[..., None]
+
+HELP = {
+    "key_column": "The feature table's key column; else the first known name it has.",
+    "score_key_field": "The sidecars' key field; else the first known name a row has.",
+    "score_field": "The sidecars' score field; else the first known name with a number.",
+    "key_normalize": "How keys become comparable.",
+    "missing_policy": "What to do with rows without a score.",
+    "bad_policy": "What to do with rows whose score is marked as bad.",
+    "prefix": "What the names of the new columns begin with.",
+    "overwrite": "Replace columns that the table already has.",
+}
+
+
+def _options(struct: type[msgspec.Struct]) -> Callable[[Command], Command]:
+    """Click options for every field of an options struct."""
+
+    def decorate(command: Command) -> Command:
+        hints = get_type_hints(struct)
+        for field in reversed(msgspec.structs.fields(struct)):
+            flag = f"--{field.name.replace('_', '-')}"
+            kind: dict[str, Any] = {"help": HELP[field.name], "default": field.default}
+            if hints[field.name] is bool:
+                kind["is_flag"] = True
+            elif get_origin(hints[field.name]) is Literal:
+                kind |= {"type": click.Choice(get_args(hints[field.name])), "show_default": True}
+            elif field.default is not None:
+                kind["show_default"] = True
+            command = click.option(flag, **kind)(command)
+        return command
+
+    return decorate
+
+
+def _batch_options(command: Command) -> Command:
+    for option in reversed(
+        (
+            click.option("--manifest", required=True, help="The manifest (JSON)."),
+            click.option("--base-dir", help="What its relative paths are relative to."),
+            click.option("--report-json", help="Where to write the report."),
+            click.option("--report-md", help="Where to write the report for people."),
+            click.option("--fail-fast", is_flag=True, help="Stop at the first table that fails."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="polars-materialize")
+def cli() -> None:
+    """Joins evidence onto video-quality feature tables, and proves what was joined with what."""
+
+
+@cli.group("second-opinion")
+def second_opinion() -> None:
+    """Join the scores of no-reference scorers (DOVER, Q-Align, MUSIQ, ...)."""
+
+
+@second_opinion.command("table")
+@click.option("--features", required=True, help="The feature table, or a glob of its shards.")
+@click.option(
+    "--scores",
+    required=True,
+    multiple=True,
+    metavar="[LABEL=]PATH",
+    help="A sidecar file, glob or folder, or a JSON object of its options; may be repeated.",
+)
+@click.option("--out", required=True, help="The table to write.")
+@click.option("--audit-json", help="Where to write the audit.")
+@_options(ScoreOptions)
+@click.pass_obj
+def second_opinion_table(
+    argv: Sequence[str], /, features: str, scores: tuple[str, ...], out: str, **options: Any
+) -> None:
+    """Join scores onto one feature table."""
+    from polars_materialize.runs import materialize_scores  # noqa: PLC0415 - polars is slow to import
+
+    entries = [_sidecar(entry) for entry in scores]
+    audit = materialize_scores(features, entries, out, argv=argv, **options)
+    counts = " ".join(
+        f"{c.column_prefix}={c.matched_rows}/{audit.input_rows}" for c in audit.competitors.values()
+    )
+    click.echo(
+        f"second-opinion materialize: input_rows={audit.input_rows} output_rows={audit.output_rows} {counts}",
+        err=True,
+    )
+
+
+def _sidecar(entry: str) -> str | Sidecar:
+    if not entry.lstrip().startswith("{"):
+        return entry
+    try:
+        return msgspec.json.decode(entry, type=Sidecar)
+    except msgspec.MsgspecError as error:
+        raise OptionError(f"--scores {entry}: {error}") from None
+
+
+@second_opinion.command("batch")
+@_batch_options
+@click.pass_obj
+def second_opinion_batch(argv: Sequence[str], /, **options: Any) -> None:
+    """Join scores onto every table of a manifest."""
+    _run_batch("second-opinion", argv, options)
+
+
+def _run_batch(kind: str, argv: Sequence[str], options: dict[str, Any]) -> None:
+    from polars_materialize.batches import KINDS, run_batch  # noqa: PLC0415 - polars is slow to import
+
+    def tell(table: str, error: str) -> None:
+        click.echo(f"table {table!r}: {error}", err=True)
+
+    report = run_batch(options.pop("manifest"), kind=kind, argv=argv, on_failure=tell, **options)
+    click.echo(KINDS[kind].line.format(**report.summary), err=True)
+    if report.status != "ok":
+        raise click.exceptions.Exit(1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line, and returns its exit status.
+
+    Every mistake of a user gives one line on stderr: exit 2 if the command line or the manifest is
+    wrong, 1 if a table failed or was refused.
+
+    Example:
+        >>> main(["--version"])
+        polars-materialize, version ...
+        0
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return cli.main(args, prog_name="polars-materialize", standalone_mode=False, obj=args) or 0
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "polars-materialize"
+        message = " ".join(error.format_message().split())
+        click.echo(f"error: {message} (see {where} --help)", err=True)
+        return 2
+    except OptionError as error:
+        click.echo(f"error: {error}", err=True)
+        return 2
+    except MaterializeError as error:
+        click.echo(f"error: {error}", err=True)
+        return 1
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; nothing was written", err=True)
+        return 130
+    except OSError as error:
+        click.echo(f"error: {error.filename or 'files'}: {error.strerror or error}", err=True)
+        return 1

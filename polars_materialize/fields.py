@@ -1,0 +1,166 @@
+"""Fields of sidecar rows, found by name in whatever shape a scorer wrote them.
+
+Pure: a schema and names in, `pl.Expr` out. A name is looked for as a whole, then whatever its case, then
+as a dotted path into nested objects (`metadata.name`); a path through a list (`frames.metrics.vmaf`)
+gives a list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field that rows may have.
+
+    Attributes:
+        name: The path to it, as the file spells it.
+        expr: Its values.
+        dtype: Their dtype.
+    """
+
+    name: str
+    expr: pl.Expr
+    dtype: pl.DataType
+
+
+def find_fields(schema: Mapping[str, pl.DataType], names: Sequence[str]) -> list[Field]:
+    """The fields that match `names`, in the order of the names.
+
+    Example:
+        >>> schema = pl.Schema({"Video": pl.String, "pooled": pl.Struct({"vmaf": pl.Float64})})
+        >>> [field.name for field in find_fields(schema, ["video", "pooled.vmaf", "mos"])]
+        ['Video', 'pooled.vmaf']
+    """
+    columns = [Field(name, pl.col(name), dtype) for name, dtype in schema.items()]
+    return [field for name in names for field in _find(columns, name)]
+
+
+def inside(field: Field, names: Sequence[str]) -> list[Field]:
+    """The fields inside an object or a list of objects that match `names`."""
+    members, prefix = _members(field), f"{field.name}."
+    return [found for name in names for found in _find(members, name, prefix)]
+
+
+def _find(fields: Sequence[Field], name: str, prefix: str = "") -> list[Field]:
+    """Fields of that name, exact matches first; a dotted path only where there is none."""
+    own = [(field.name[len(prefix) :], field) for field in fields]
+    exact = [field for spelled, field in own if spelled == name]
+    folded = [field for spelled, field in own if spelled != name and spelled.lower() == name.lower()]
+    if exact or folded or "." not in name:
+        return exact + folded
+    found: list[Field] = []
+    for spelled, field in own:
+        if name.lower().startswith(f"{spelled.lower()}."):
+            rest = name[len(spelled) + 1 :]
+            found += _find(_members(field), rest, f"{field.name}.")
+    return found
+
+
+def _members(field: Field) -> list[Field]:
+    dtype = field.dtype
+    if isinstance(dtype, pl.Struct):
+        return [
+            Field(f"{field.name}.{part.name}", field.expr.struct.field(part.name), _instance(part.dtype))
+            for part in dtype.fields
+        ]
+    if isinstance(dtype, pl.List):
+        return [
+            Field(member.name, field.expr.list.eval(member.expr), pl.List(member.dtype))
+            for member in _members(_item(field))
+        ]
+    return []
+
+
+def _item(lists: Field) -> Field:
+    """The items of a list, for use inside of `list.eval`."""
+    return Field(lists.name, pl.element(), _instance(getattr(lists.dtype, "inner", pl.Null())))
+
+
+def _instance(dtype: object) -> pl.DataType:
+    return dtype() if isinstance(dtype, type) else dtype  # type: ignore[return-value]
+
+
+def first(exprs: Sequence[pl.Expr], dtype: pl.DataType) -> pl.Expr:
+    """The first value that is not null."""
+    return pl.coalesce(exprs) if exprs else pl.lit(None, dtype=dtype)
+
+
+def text(field: Field) -> pl.Expr:
+    """A field as trimmed text; blank counts as absent, and so do lists and objects."""
+    if field.dtype.is_nested() or field.dtype == pl.Null():
+        return pl.lit(None, dtype=pl.String)
+    trimmed = field.expr.cast(pl.String).str.strip_chars()
+    return pl.when(trimmed != "").then(trimmed)
+
+
+def number(field: Field) -> pl.Expr:
+    """A field as a finite Float64; numbers written as text count, booleans do not."""
+    if field.dtype == pl.String():
+        value = field.expr.str.strip_chars().cast(pl.Float64, strict=False)
+    elif field.dtype.is_numeric():
+        value = field.expr.cast(pl.Float64)
+    else:
+        return pl.lit(None, dtype=pl.Float64)
+    return pl.when(value.is_finite()).then(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """One number a row, and how many frames it was pooled from (0 for a plain number)."""
+
+    value: pl.Expr
+    frames: pl.Expr
+
+
+def scalar_or_pooled(field: Field) -> Pooled:
+    """A field as one number: itself, or the mean of a list in which every item is a number."""
+    if not isinstance(field.dtype, pl.List):
+        return Pooled(number(field), pl.lit(0, dtype=pl.Int64))
+    return pool(field.expr.list.eval(number(_item(field))))
+
+
+def pool(numbers: pl.Expr) -> Pooled:
+    """The mean over each list; null where the list is empty or lacks a number."""
+    complete = (numbers.list.len() > 0) & (numbers.list.drop_nulls().list.len() == numbers.list.len())
+    value = pl.when(complete).then(numbers.list.mean())
+    usable = pl.when(value.is_finite()).then(value)
+    return Pooled(usable, pl.when(usable.is_not_null()).then(numbers.list.len().cast(pl.Int64)))
+
+
+def first_pooled(candidates: Sequence[Pooled]) -> Pooled:
+    """The first candidate with a value, and its frames."""
+    if not candidates:
+        return Pooled(pl.lit(None, dtype=pl.Float64), pl.lit(0, dtype=pl.Int64))
+    value = pl.coalesce([candidate.value for candidate in candidates])
+    frames = pl.lit(0, dtype=pl.Int64)
+    for candidate in reversed(candidates):
+        frames = pl.when(candidate.value.is_not_null()).then(candidate.frames).otherwise(frames)
+    return Pooled(value, frames)
+
+
+def per_item(objects: Field, names: Sequence[str]) -> pl.Expr:
+    """The first number among `names` in each item of a list of objects; null where there is none."""
+    item = _item(objects)
+    numbers = [number(found) for found in inside(item, names)]
+    return objects.expr.list.eval(first(numbers, pl.Float64()))
+
+
+def scalar_or_sum(field: Field) -> pl.Expr:
+    """A field as one number: itself, or the sum of the numbers in a list."""
+    if not isinstance(field.dtype, pl.List):
+        return number(field)
+    return total(field.expr.list.eval(number(_item(field))))
+
+
+def total(numbers: pl.Expr) -> pl.Expr:
+    """The sum of each list's numbers; null where it has none or the sum is not finite."""
+    value = pl.when(numbers.list.drop_nulls().list.len() > 0).then(numbers.list.sum())
+    return pl.when(value.is_finite()).then(value)

@@ -1,0 +1,96 @@
+"""What a join refuses, checked on the small side before anything is written.
+
+Each guard takes frames, finds the offenders as a frame, and raises an error that shows the first of them and
+counts the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from polars_materialize.errors import (
+    LISTED,
+    BadScoreError,
+    ColumnExistsError,
+    FoldingError,
+    MissingScoreError,
+    listing,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def refuse_folding(keyed: pl.DataFrame, *, column: str) -> None:
+    """Refuses distinct key texts that a guessed normalisation made one key.
+
+    Args:
+        keyed: Distinct values of the feature table, with their `text` and `key`.
+        column: The feature table's key column, for the message.
+
+    Raises:
+        FoldingError: With examples.
+    """
+    folded = (
+        keyed.filter(pl.col("key").is_not_null())
+        .group_by("key")
+        .agg(pl.col("text").unique().sort())
+        .filter(pl.col("text").list.len() > 1)
+        .sort("key")
+    )
+    if folded.is_empty():
+        return
+    examples = "; ".join(
+        f"{listing(texts, limit=3)} would all be {key!r}" for key, texts in folded.head(3).iter_rows()
+    )
+    raise FoldingError(
+        f"key_normalize 'auto' takes the basename of {column!r}, which makes {folded.height:,} keys of "
+        f"several values each: {examples}; say 'raw' to keep them apart, or 'basename' or 'stem' if "
+        "they are the same clip",
+        column=column,
+        offenders=folded,
+    )
+
+
+def refuse_existing(existing: Sequence[str], added: Iterable[str], *, overwrite: bool, key: str) -> None:
+    """Refuses to replace columns that the table already has, and ever to replace its key.
+
+    Raises:
+        ColumnExistsError: Names the columns.
+    """
+    added = set(added)
+    if key in added:
+        raise ColumnExistsError(f"the join would replace the key column {key!r}", columns=[key])
+    taken = [name for name in existing if name in added]
+    if taken and not overwrite:
+        raise ColumnExistsError(
+            f"the table already has the columns {listing(taken)}; expected none of them, or overwrite",
+            columns=taken,
+        )
+
+
+def refuse_status(
+    offenders: pl.DataFrame, *, policy: str, what: str, error: type[MissingScoreError | BadScoreError]
+) -> None:
+    """Refuses clips that a policy of `fail` forbids.
+
+    Args:
+        offenders: Columns `scorer`, `key` (null for rows without one) and `rows`.
+        policy: The option's name.
+        what: What is wrong with them, in words.
+        error: What to raise.
+    """
+    if offenders.is_empty():
+        return
+    texts = []
+    for (scorer,), part in offenders.group_by("scorer", maintain_order=True):
+        clips = part.filter(pl.col("key").is_not_null())
+        names = listing(clips.get_column("key").head(LISTED), total=clips.height)
+        keyless = int(part.filter(pl.col("key").is_null()).get_column("rows").sum())
+        text = f"{scorer}: {int(part.get_column('rows').sum()):,} rows {what}"
+        text += f", clips {names}" if names else ""
+        text += f", {keyless:,} of the rows without a key" if keyless else ""
+        texts.append(text)
+    raise error(f"{policy} 'fail': {'; '.join(texts)}", offenders)

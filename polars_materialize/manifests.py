@@ -1,0 +1,221 @@
+"""Batch manifests: read whole and checked whole, before anything runs.
+
+A manifest is `{"defaults": {...}, "tables": [...]}`. Top-level names that begin with `_` are comments. Every
+error names the place as a JSON path, such as `$.tables[1].missing_policy`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import json
+import os
+import re
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+from polars_materialize.errors import ManifestError, did_you_mean, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Table = TypeVar("Table", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True)
+class Manifest(Generic[Table]):
+    """A checked manifest.
+
+    Attributes:
+        written: Its path as the user wrote it.
+        path: Where it is.
+        base_dir: What its relative paths are relative to.
+        tables: Its tables, defaults filled in.
+    """
+
+    written: str
+    path: Path
+    base_dir: Path
+    tables: list[Table]
+
+
+def read_manifest(
+    path: str | os.PathLike[str],
+    *,
+    table: type[Table],
+    options: type[msgspec.Struct],
+    base_dir: str | os.PathLike[str] | None = None,
+) -> Manifest[Table]:
+    """Reads a manifest and checks the names, types and choices of all its fields.
+
+    Args:
+        path: The manifest.
+        table: The struct of a table with its options.
+        options: The struct of the options alone, which `defaults` may hold.
+        base_dir: What relative paths are relative to; else the manifest's folder.
+
+    Raises:
+        ManifestError: Names the first place that is wrong.
+    """
+    written = os.fspath(path)
+    content = _load(written)
+    known = ("defaults", "tables")
+    for name in content:
+        if name not in known and not name.startswith("_"):
+            raise ManifestError(
+                written,
+                f"unknown name{did_you_mean(name, known)}; expected defaults, tables, or _comments",
+                place=f"$.{name}",
+            )
+    defaults = content.get("defaults", {})
+    _convert(written, defaults, options, "$.defaults")
+    entries = content.get("tables")
+    if not isinstance(entries, list) or not entries:
+        raise ManifestError(written, "expected a list of at least one table", place="$.tables")
+    tables = []
+    for index, entry in enumerate(entries):
+        place = f"$.tables[{index}]"
+        if not isinstance(entry, dict):
+            raise ManifestError(written, "expected an object", place=place)
+        tables.append(_convert(written, {**defaults, **entry}, table, place))
+    _check_ids(written, tables)
+    folder = Path(written).parent if base_dir is None else Path(base_dir)
+    return Manifest(written, Path(written), folder, tables)
+
+
+def _load(written: str) -> dict[str, Any]:
+    try:
+        text = Path(written).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ManifestError(written, f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ManifestError(written, "is not UTF-8 text") from None
+    try:
+        content = json.loads(text, object_pairs_hook=_refuse_repeated)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ManifestError(written, f"not JSON: {error.msg}", place=place) from None
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(written, str(error)) from None
+    if not isinstance(content, dict):
+        raise ManifestError(written, "expected an object with tables", place="$")
+    return content
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"names that stand twice in one object: {listing(twice)}")
+    return members
+
+
+def _convert(written: str, value: object, struct: type[Table], place: str) -> Table:
+    """Converts an object to a struct, with an error that says where, what and what was expected."""
+    if not isinstance(value, dict):
+        raise ManifestError(written, "expected an object", place=place)
+    hints = typing.get_type_hints(struct)
+    for name, member in value.items():
+        if name not in hints:
+            raise ManifestError(
+                written,
+                f"unknown name{did_you_mean(name, hints)}; expected one of {' '.join(sorted(hints))}",
+                place=f"{place}.{name}",
+            )
+        choices = _choices(hints[name])
+        if choices and isinstance(member, str) and member not in choices:
+            hint = did_you_mean(member, choices)
+            problem = f"unknown choice {member!r}{hint}; expected one of {' '.join(choices)}"
+            raise ManifestError(written, problem, place=f"{place}.{name}")
+    for field in msgspec.structs.fields(struct):
+        if field.required and field.name not in value:
+            raise ManifestError(written, f"{field.name!r} is missing", place=place)
+    try:
+        return msgspec.convert(value, struct)
+    except msgspec.ValidationError as error:
+        problem, _, inner = str(error).partition(" - at ")
+        inner = inner.strip("`").removeprefix("$")
+        lowered = problem[:1].lower() + problem[1:]
+        raise ManifestError(written, lowered.replace("`", ""), place=f"{place}{inner}") from None
+
+
+def _choices(hint: object) -> tuple[str, ...]:
+    """The texts that a type hint allows, if it allows only some."""
+    if typing.get_origin(hint) is typing.Literal:
+        return typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        found = [_choices(part) for part in typing.get_args(hint)]
+        return () if str in typing.get_args(hint) else tuple(c for part in found for c in part)
+    return ()
+
+
+def _check_ids(written: str, tables: Sequence[Any]) -> None:
+    first: dict[str, int] = {}
+    for index, table in enumerate(tables):
+        place = f"$.tables[{index}].id"
+        if not table.id.strip():
+            raise ManifestError(written, "expected a name, not blank text", place=place)
+        if table.id in first:
+            problem = f"{table.id!r} is also the id of $.tables[{first[table.id]}]"
+            raise ManifestError(written, problem, place=place)
+        first[table.id] = index
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The paths of one table of a manifest: which it reads and which it writes, by field."""
+
+    inputs: list[tuple[str, str]]
+    outputs: list[tuple[str, str]]
+
+
+def check_paths(
+    manifest: Manifest[Table],
+    paths_of: Callable[[Table], Paths],
+    reports: Sequence[tuple[str, str]],
+) -> None:
+    """Refuses outputs that overwrite an input, the manifest, or one another.
+
+    Args:
+        manifest: The manifest.
+        paths_of: Gives a table's paths.
+        reports: The run's own outputs: what to call each, and its path.
+
+    Raises:
+        ManifestError: Names both places.
+    """
+    taken = {os.path.realpath(manifest.path): "the manifest"}
+    outputs = [(place, Path(path)) for place, path in reports]
+    inputs: list[tuple[str, Path]] = []
+    for index, table in enumerate(manifest.tables):
+        paths = paths_of(table)
+        place = f"$.tables[{index}]"
+        outputs += [(f"{place}.{field}", manifest.base_dir / path) for field, path in paths.outputs]
+        inputs += [(f"{place}.{field}", manifest.base_dir / path) for field, path in paths.inputs]
+    for place, path in outputs:
+        real = os.path.realpath(path)
+        if real in taken:
+            raise ManifestError(manifest.written, f"is also {taken[real]}", place=place)
+        taken[real] = place
+        for other, pattern in inputs:
+            if _reads(pattern, real):
+                raise ManifestError(manifest.written, f"is also an input, {other}", place=place)
+
+
+def _reads(pattern: Path, real: str) -> bool:
+    """Whether an input (a file, a glob or a folder) reads the file at `real`."""
+    wanted = os.path.realpath(pattern)
+    if wanted in (real, os.path.dirname(real)):  # noqa: PTH120 - text, as realpath gives it
+        return True
+    if not glob.has_magic(wanted):
+        return False
+    if "**" in wanted:
+        return re.match(fnmatch.translate(wanted), real) is not None
+    parts, actual = PurePath(wanted).parts, PurePath(real).parts
+    return len(parts) == len(actual) and all(map(fnmatch.fnmatchcase, actual, parts))

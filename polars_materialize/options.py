@@ -1,0 +1,105 @@
+"""The options of each kind of join: one place for their names, types and defaults.
+
+The same names are keyword arguments in notebooks, fields in manifests, and `--with-dashes` options on the
+command line. The structs are read from JSON as they are, so they hold plain values only.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import msgspec
+
+KeyNormalize = Literal["auto", "raw", "basename", "stem"]
+Policy = Literal["mark", "drop", "fail"]
+
+
+class ScoreOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How scores are read and joined.
+
+    Attributes:
+        key_column: The feature table's key column; else the first known name it has.
+        score_key_field: The sidecars' key field; else the first known name a row has.
+        score_field: The sidecars' score field; else the first known name with a number.
+        key_normalize: How keys become comparable: `auto`, `raw`, `basename`, `stem`.
+        missing_policy: Rows without a score: `mark`, `drop`, `fail`.
+        bad_policy: Rows whose score is marked as bad: `mark`, `drop`, `fail`.
+        prefix: What the names of the new columns begin with.
+        overwrite: Whether columns that exist are replaced.
+    """
+
+    key_column: str | None = None
+    score_key_field: str | None = None
+    score_field: str | None = None
+    key_normalize: KeyNormalize = "auto"
+    missing_policy: Policy = "mark"
+    bad_policy: Policy = "mark"
+    prefix: str = "second_opinion"
+    overwrite: bool = False
+
+
+class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where a scorer's outputs are, and how to read them where the generic rules do not fit.
+
+    Attributes:
+        path: A file, a glob, or a folder (of one JSON a clip, say).
+        label: The scorer's name; needed where the rows have no `competitor`.
+        key_field: The field that holds the clip's key, or `@filename`.
+        score_field: The field that holds the score, or a list of scores a frame (their mean is taken).
+        runtime_field: The field that holds the run time in milliseconds.
+        status_field: The field that says whether the scorer succeeded.
+        key_normalize: How this sidecar's keys are normalised, if not as the table's.
+        key_regex: What to take from the normalised key: the first group of the first match.
+
+    Fields may be dotted paths into nested objects (`metadata.name`, `frames.metrics.vmaf`).
+
+    Example:
+        >>> Sidecar("nvc/musiq", label="musiq", key_field="video", score_field="mean_musiq").path
+        'nvc/musiq'
+    """
+
+    path: str
+    label: str | None = None
+    key_field: str | None = None
+    score_field: str | None = None
+    runtime_field: str | None = None
+    status_field: str | None = None
+    key_normalize: KeyNormalize | None = None
+    key_regex: str | None = None
+
+    @classmethod
+    def of(cls, entry: str | os.PathLike[str] | Sidecar) -> Sidecar:
+        """Reads an entry: `path`, `LABEL=path`, or already a `Sidecar`.
+
+        Example:
+            >>> entry = Sidecar.of("dover=runs/lr=0.1/dover.jsonl")
+            >>> entry.label, entry.path
+            ('dover', 'runs/lr=0.1/dover.jsonl')
+        """
+        if isinstance(entry, Sidecar):
+            return entry
+        text = os.fspath(entry)
+        label, equals, path = text.partition("=")
+        # A separator before the first "=" means that "=" belongs to a folder's name.
+        if not equals or "/" in label or "\\" in label:
+            return cls(text)
+        return cls(path, label=label.strip() or None)
+
+
+class ScoreTable(ScoreOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of a second-opinion manifest: its paths and its options.
+
+    Attributes:
+        id: A name for reports, unlike every other table's.
+        features: The feature table: a file or a glob.
+        scores: The sidecars: `path`, `LABEL=path` or an object.
+        out: The table to write.
+        audit_json: Where to write the audit, if anywhere.
+    """
+
+    id: str
+    features: str
+    scores: list[str | Sidecar]
+    out: str
+    audit_json: str | None = None

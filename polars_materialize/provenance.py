@@ -1,0 +1,218 @@
+"""What a run was made of: hashes, versions and options, without clocks or host names.
+
+The same bundle gives the same block wherever it runs: paths are as the user wrote them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Self
+
+from polars_materialize._version import __version__
+from polars_materialize.errors import InputChangedError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
+    from types import TracebackType
+
+SCHEMA = "ai-run-provenance-v1"
+
+Described = dict[str, Any]
+"""A path: `path`, `exists`, `kind`, `sha256` (null for folders and missing files), `bytes`."""
+
+
+def describe(written: str, path: Path, *, hashed: bool = True) -> Described:
+    """Describes a path, with the hash of a file unless it is not wanted.
+
+    Example:
+        >>> from pathlib import Path
+        >>> describe("no/such.csv", Path("no/such.csv"))
+        {'path': 'no/such.csv', 'exists': False, 'kind': 'missing', 'sha256': None, 'bytes': None}
+    """
+    if path.is_file():
+        digest = sha256(path) if hashed else None
+        return _described(written, "file", digest, path.stat().st_size)
+    return _described(written, "directory" if path.is_dir() else "missing", None, None)
+
+
+def _described(written: str, kind: str, digest: str | None, size: int | None) -> Described:
+    return {
+        "path": written,
+        "exists": kind != "missing",
+        "kind": kind,
+        "sha256": digest,
+        "bytes": size,
+    }
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class Hasher:
+    """Hashes files in a thread beside the work, each state of a file once.
+
+    Use as a context manager, so that the thread ends with the run.
+    """
+
+    def __init__(self) -> None:
+        """Begins with nothing hashed."""
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._known: dict[tuple[str, object], Future[str]] = {}
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Drops what nobody waits for any more."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def submit(self, path: Path, state: object) -> Future[str]:
+        """The hash of a file whose size and time are `state`, when it is ready."""
+        known = (os.path.realpath(path), state)
+        if known not in self._known:
+            self._known[known] = self._pool.submit(sha256, path)
+        return self._known[known]
+
+
+class Inputs:
+    """The inputs of one table: hashed, and proved unchanged at its end."""
+
+    def __init__(self, hasher: Hasher | None) -> None:
+        """Begins with no inputs; without a hasher only their sizes and times are watched."""
+        self._hasher = hasher
+        self._files: dict[str, dict[str, _Watched]] = {}
+
+    def add(self, role: str, files: Iterable[tuple[str, Path]]) -> None:
+        """Takes note of files, as they are now, and begins to hash them.
+
+        Args:
+            role: What the files are to the run: `features`, `scores`, `manifest`, ...
+            files: Each as the user wrote it, and where it is.
+        """
+        known = self._files.setdefault(role, {})
+        for written, path in files:
+            if written not in known:
+                known[written] = _Watched(written, path, self._hasher)
+
+    def refuse_as_outputs(self, outputs: Iterable[tuple[str, Path]]) -> None:
+        """Refuses outputs that would overwrite an input, or one another.
+
+        Raises:
+            OutputError: Names the output and the input.
+        """
+        taken: dict[object, str] = {}
+        for files in self._files.values():
+            for watched in files.values():
+                taken[_identity(watched.path)] = f"the input {watched.written}"
+        for written, path in outputs:
+            identity = _identity(path)
+            if identity in taken:
+                raise OutputError(
+                    f"{written}: is also {taken[identity]}; expected a file of its own", path=written
+                )
+            taken[identity] = f"the output {written}"
+
+    def refuse_changed(self) -> None:
+        """Refuses to go on if a file is not what it was when it was added.
+
+        Raises:
+            InputChangedError: Names the file.
+        """
+        for files in self._files.values():
+            for watched in files.values():
+                if watched.digest is not None:
+                    watched.digest.result()
+                if _state(watched.path) != watched.state:
+                    raise InputChangedError.of(watched.written)
+
+    def described(self) -> dict[str, list[Described]]:
+        """Every file by role, sorted by path."""
+        return {
+            role: [files[written].described() for written in sorted(files)]
+            for role, files in self._files.items()
+        }
+
+
+class _Watched:
+    """A file as it was when it was first seen."""
+
+    def __init__(self, written: str, path: Path, hasher: Hasher | None) -> None:
+        self.written = written
+        self.path = path
+        self.state = _state(path)
+        self.digest = None if hasher is None else hasher.submit(path, self.state)
+
+    def described(self) -> Described:
+        digest = None if self.digest is None else self.digest.result()
+        size = None if self.state is None else self.state[0]
+        return _described(self.written, "file", digest, size)
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _identity(path: Path) -> object:
+    """What two names of one file share, whether it exists or not."""
+    try:
+        status = path.stat()
+    except OSError:
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide what a run writes."""
+    return {
+        "polars_materialize": __version__,
+        "python": platform.python_version(),
+        "polars": version("polars"),
+        "pyarrow": version("pyarrow"),
+    }
+
+
+def run_provenance(
+    *,
+    entrypoint: str,
+    argv: Sequence[str],
+    args: Mapping[str, Any],
+    inputs: Mapping[str, Described | Sequence[Described]],
+    outputs: Mapping[str, Described | Sequence[Described]],
+) -> dict[str, Any]:
+    """The `run_provenance` block of an audit or a report.
+
+    Args:
+        entrypoint: What ran, such as `polars_materialize second-opinion batch`.
+        argv: The command line's arguments; empty for a call from Python.
+        args: Every effective option.
+        inputs: The described inputs by role.
+        outputs: The described outputs by role.
+    """
+    return {
+        "schema": SCHEMA,
+        "entrypoint": {"module": "polars_materialize", "run": entrypoint, "version": __version__},
+        "argv": list(argv),
+        "args": dict(args),
+        "inputs": dict(inputs),
+        "outputs": dict(outputs),
+        "versions": versions(),
+    }

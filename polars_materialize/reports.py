@@ -1,0 +1,130 @@
+"""Audits and reports: the structs that runs leave behind, as JSON and Markdown.
+
+JSON has sorted keys and no clock, so that the same run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import msgspec
+
+
+class KeyCounts(msgspec.Struct, frozen=True):
+    """How many rows, values and keys a side of a join has; fewer keys than values means folding."""
+
+    rows: int
+    rows_without_key: int
+    distinct_values: int
+    distinct_keys: int
+
+
+class FeatureKeyCounts(KeyCounts, frozen=True):
+    """The same of the feature table, with each scorer's own beside it."""
+
+    scores: dict[str, KeyCounts]
+
+
+class ScorerCounts(msgspec.Struct, frozen=True):
+    """What a join did with one scorer's scores; rows are rows of the feature table before `drop`."""
+
+    competitor: str
+    column_prefix: str
+    scores_loaded: int
+    matched_rows: int
+    missing_rows: int
+    bad_rows: int
+    unused_scores: int
+
+
+class ScoreAudit(msgspec.Struct, frozen=True, kw_only=True):
+    """What joining scores onto one table did, and to what.
+
+    Attributes:
+        feature_table: The feature table, as the user wrote its path.
+        output: The table that was written.
+        key_column: The feature table's key column.
+        key_normalize: The rule its keys were made by.
+        input_rows: The feature table's rows.
+        output_rows: The written table's rows; fewer only under a policy of `drop`.
+        missing_policy: What was done with rows without a score.
+        bad_policy: What was done with rows with a bad score.
+        competitors: The counts of each scorer.
+        keys: The counts of rows, values and keys of both sides.
+        run_provenance: Inputs and outputs with their hashes, options, versions.
+    """
+
+    feature_table: str
+    output: str
+    key_column: str
+    key_normalize: str
+    input_rows: int
+    output_rows: int
+    missing_policy: str
+    bad_policy: str
+    competitors: dict[str, ScorerCounts]
+    keys: FeatureKeyCounts
+    run_provenance: dict[str, Any]
+
+    def _repr_markdown_(self) -> str:
+        """A table of the scorers, for notebooks."""
+        head = ["Scorer", "Scores", "Matched rows", "Missing rows", "Bad rows", "Unused scores"]
+        rows = [
+            [c.competitor, c.scores_loaded, c.matched_rows, c.missing_rows, c.bad_rows, c.unused_scores]
+            for c in self.competitors.values()
+        ]
+        title = f"**{escape(self.feature_table)}** to **{escape(self.output)}**"
+        return f"{title}: {self.input_rows:,} rows in, {self.output_rows:,} out\n\n{table(head, rows)}"
+
+
+class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a batch did: one entry a table.
+
+    Attributes:
+        schema: The kind of the report.
+        status: `ok`, `failed`, or for saliency `row-failures`.
+        manifest: The manifest, as the user wrote its path.
+        summary: Counts over all tables.
+        tables: For each table its `id`, paths, `config`, `status`, and `summary` or `error`.
+        run_provenance: Inputs and outputs with their hashes, options, versions.
+    """
+
+    schema: str
+    status: Literal["ok", "failed", "row-failures"]
+    manifest: str
+    summary: dict[str, int]
+    tables: list[dict[str, Any]]
+    run_provenance: dict[str, Any]
+
+
+def to_json(report: msgspec.Struct) -> bytes:
+    """A report as indented JSON with sorted keys and a last newline."""
+    compact = msgspec.json.encode(report, order="sorted")
+    return msgspec.json.format(compact, indent=2) + b"\n"
+
+
+def table(head: list[str], rows: list[list[object]]) -> str:
+    """A Markdown table; cells are escaped.
+
+    Example:
+        >>> print(table(["Table", "Rows"], [["a|b", 3]]))
+        | Table | Rows |
+        | --- | --- |
+        | a\\\\|b | 3 |
+    """
+    lines = [head, ["---"] * len(head), *([escape(str(cell)) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def escape(text: str) -> str:
+    r"""Makes text from a file plain text in Markdown: one line, no markup, no HTML.
+
+    Example:
+        >>> print(escape("<b>*clip*</b> a|b snake_case"))
+        &lt;b&gt;\*clip\*&lt;/b&gt; a\|b snake_case
+    """
+    text = " ".join(text.split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*|\[\]~])", r"\\\1", text)
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside of a word it is no markup
