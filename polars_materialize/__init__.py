@@ -21,23 +21,31 @@ from polars_materialize._version import __version__
 if TYPE_CHECKING:
     from polars_materialize.batches import run_batch
     from polars_materialize.errors import MaterializeError
-    from polars_materialize.joins import join_scores
-    from polars_materialize.options import Sidecar
-    from polars_materialize.reports import BatchReport, ScoreAudit
-    from polars_materialize.runs import materialize_scores
+    from polars_materialize.label_joins import join_labels
+    from polars_materialize.labels import LABEL_SCHEMA, scan_labels
+    from polars_materialize.options import LabelFile, Sidecar
+    from polars_materialize.reports import BatchReport, LabelAudit, ScoreAudit
+    from polars_materialize.runs import materialize_labels, materialize_scores
+    from polars_materialize.score_joins import join_scores
     from polars_materialize.scores import SCORE_SCHEMA, scan_scores
     from polars_materialize.tables import scan_table, sink_table
 
 __all__ = [
+    "LABEL_SCHEMA",
     "SCORE_SCHEMA",
     "BatchReport",
+    "LabelAudit",
+    "LabelFile",
     "MaterializeError",
     "ScoreAudit",
     "Sidecar",
     "__version__",
+    "join_labels",
     "join_scores",
+    "materialize_labels",
     "materialize_scores",
     "run_batch",
+    "scan_labels",
     "scan_scores",
     "scan_table",
     "sink_table",
@@ -48,10 +56,16 @@ _HOMES = {
     "BatchReport": "reports",
     "MaterializeError": "errors",
     "ScoreAudit": "reports",
+    "LABEL_SCHEMA": "labels",
+    "LabelAudit": "reports",
+    "LabelFile": "options",
     "Sidecar": "options",
-    "join_scores": "joins",
+    "join_labels": "label_joins",
+    "join_scores": "score_joins",
+    "materialize_labels": "runs",
     "materialize_scores": "runs",
     "run_batch": "batches",
+    "scan_labels": "labels",
     "scan_scores": "scores",
     "scan_table": "tables",
     "sink_table": "tables",

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from polars_materialize.errors import ManifestError, MaterializeError, OptionError, TableError
-from polars_materialize.joins import check_options
+from polars_materialize.label_joins import check_label_options
+from polars_materialize.labels import check_label_file, list_labels
 from polars_materialize.manifests import Manifest, Paths, check_paths, read_manifest
-from polars_materialize.options import ScoreOptions, ScoreTable, Sidecar
+from polars_materialize.options import LabelFile, LabelOptions, LabelTable, ScoreOptions, ScoreTable, Sidecar
 from polars_materialize.provenance import Hasher, Inputs, describe, run_provenance
 from polars_materialize.reports import BatchReport, escape, to_json
 from polars_materialize.reports import table as table_of
-from polars_materialize.runs import Context, PathLike, builtins, run_score_table
+from polars_materialize.runs import Context, PathLike, builtins, run_label_table, run_score_table
+from polars_materialize.score_joins import check_score_options
 from polars_materialize.scores import check_sidecar
 from polars_materialize.tables import File, find, staged
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from polars_materialize.provenance import Described
 
 Table = TypeVar("Table", bound=msgspec.Struct)
+Entry = TypeVar("Entry", Sidecar, LabelFile)
 
 
 @dataclass(frozen=True)
@@ -67,18 +70,26 @@ class Kind(Generic[Table]):
 
 
 def _check_score_table(table: ScoreTable) -> None:
-    check_options(table)
-    try:
-        File.of(table.out)
-    except TableError as error:
-        raise OptionError(str(error), option="out") from None
+    check_score_options(table)
+    _check_out(table.out)
     if not table.scores:
         raise OptionError("scores: expected at least one sidecar", option="scores")
     for index, entry in enumerate(table.scores):
-        try:
-            check_sidecar(Sidecar.of(entry))
-        except OptionError as error:
-            raise OptionError(str(error), option=f"scores[{index}]") from None
+        _check_entry(check_sidecar, Sidecar.of(entry), f"scores[{index}]")
+
+
+def _check_out(out: str) -> None:
+    try:
+        File.of(out)
+    except TableError as error:
+        raise OptionError(str(error), option="out") from None
+
+
+def _check_entry(check: Callable[[Entry], None], entry: Entry, place: str) -> None:
+    try:
+        check(entry)
+    except OptionError as error:
+        raise OptionError(str(error), option=place) from None
 
 
 SECOND_OPINION = Kind(
@@ -101,7 +112,46 @@ SECOND_OPINION = Kind(
     "output_rows={output_rows} failed_tables={failed_tables}",
 )
 
-KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (SECOND_OPINION,)}
+
+def _check_label_table(table: LabelTable) -> None:
+    check_label_options(table)
+    _check_out(table.out)
+    if not table.labels:
+        raise OptionError("labels: expected at least one label file", option="labels")
+    for index, entry in enumerate(list_labels(table.labels)):
+        _check_entry(check_label_file, entry, f"labels[{index}]")
+
+
+MOS_LABELS = Kind(
+    name="mos-labels",
+    title="MOS-label batch",
+    schema="mos-label-materializer-batch-v1",
+    table=LabelTable,
+    options=LabelOptions,
+    run=run_label_table,
+    check=_check_label_table,
+    inputs=lambda table: [
+        ("features", table.features),
+        *((f"labels[{i}]", entry.path) for i, entry in enumerate(list_labels(table.labels))),
+    ],
+    outputs=("out", "audit_json"),
+    summary=(
+        "input_rows",
+        "output_rows",
+        "matched_rows",
+        "missing_rows",
+        "match_rate",
+        "labels_loaded",
+        "total_feature_keys",
+        "matched_feature_keys",
+    ),
+    totals=("input_rows", "output_rows", "matched_rows", "missing_rows"),
+    columns={"Match rate": "match_rate", "Matched rows": "matched_rows", "Missing rows": "missing_rows"},
+    line="MOS-label batch materialize: tables={tables} input_rows={input_rows} "
+    "matched_rows={matched_rows} failed_tables={failed_tables}",
+)
+
+KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (SECOND_OPINION, MOS_LABELS)}
 
 
 def run_batch(
@@ -122,7 +172,7 @@ def run_batch(
 
     Args:
         manifest: The manifest.
-        kind: Of which kind it is: `second-opinion`.
+        kind: Of which kind it is: `second-opinion` or `mos-labels`.
         base_dir: What its relative paths are relative to; else its own folder.
         report_json: Where to write the report.
         report_md: Where to write it for people.
@@ -275,7 +325,7 @@ def to_markdown(report: BatchReport, form: Kind[Table]) -> str:
     rows = []
     for entry in report.tables:
         summary = entry.get("summary", {})
-        cells = [summary.get(name, "") for name in form.columns.values()]
+        cells = [_cell(summary.get(name, "")) for name in form.columns.values()]
         rows.append([entry["id"], entry["status"], *cells, entry[form.outputs[0]]])
     parts = [
         f"# {form.title} report",
@@ -287,3 +337,8 @@ def to_markdown(report: BatchReport, form: Kind[Table]) -> str:
         parts.append("## Errors")
         parts.append("\n".join(f"- {escape(e['id'])}: {escape(e['error'])}" for e in errors))
     return "\n\n".join(parts) + "\n"
+
+
+def _cell(value: object) -> object:
+    """A number as the report shows it: a share with three decimals."""
+    return f"{value:.3f}" if isinstance(value, float) else value

@@ -5,22 +5,36 @@ Nothing heavy is imported before a command runs, so that `--help` is quick.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+import threading
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 import msgspec
 
 from polars_materialize._version import __version__
 from polars_materialize.errors import MaterializeError, OptionError
-from polars_materialize.options import ScoreOptions, Sidecar
+from polars_materialize.options import LabelFile, LabelOptions, ScoreOptions, Sidecar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     Command = Callable[..., None]
 
+Entry = TypeVar("Entry", Sidecar, LabelFile)
+
 HELP = {
+    "feature_key_column": "The feature table's key column; else the first known name it has.",
+    "label_key_column": "The label files' key column; else the first known name each has.",
+    "label_mos_column": "The label files' MOS column; else the first known name each has.",
+    "label_scale": "The scale of the labels: auto, or LOW:HIGH such as 1:5 or 0:100.",
+    "feature_key_regex": "What to take from a feature key: group 1 of the first match.",
+    "label_key_regex": "What to take from a label key: group 1 of the first match.",
+    "min_match_rate": "The least share of the table's distinct keys that must have a label.",
+    "status_column": "The name of the status column.",
     "key_column": "The feature table's key column; else the first known name it has.",
     "score_key_field": "The sidecars' key field; else the first known name a row has.",
     "score_field": "The sidecars' score field; else the first known name with a number.",
@@ -45,7 +59,7 @@ def _options(struct: type[msgspec.Struct]) -> Callable[[Command], Command]:
             elif get_origin(hints[field.name]) is Literal:
                 kind |= {"type": click.Choice(get_args(hints[field.name])), "show_default": True}
             elif field.default is not None:
-                kind["show_default"] = True
+                kind |= {"type": hints[field.name], "show_default": True}
             command = click.option(flag, **kind)(command)
         return command
 
@@ -96,7 +110,7 @@ def second_opinion_table(
     """Join scores onto one feature table."""
     from polars_materialize.runs import materialize_scores  # noqa: PLC0415 - polars is slow to import
 
-    entries = [_sidecar(entry) for entry in scores]
+    entries = [_entry(entry, Sidecar, "--scores") for entry in scores]
     audit = materialize_scores(features, entries, out, argv=argv, **options)
     counts = " ".join(
         f"{c.column_prefix}={c.matched_rows}/{audit.input_rows}" for c in audit.competitors.values()
@@ -107,13 +121,14 @@ def second_opinion_table(
     )
 
 
-def _sidecar(entry: str) -> str | Sidecar:
-    if not entry.lstrip().startswith("{"):
-        return entry
+def _entry(text: str, struct: type[Entry], option: str) -> str | Entry:
+    """An entry of evidence: a path as it is, or a JSON object of its options."""
+    if not text.lstrip().startswith("{"):
+        return text
     try:
-        return msgspec.json.decode(entry, type=Sidecar)
+        return msgspec.json.decode(text, type=struct)
     except msgspec.MsgspecError as error:
-        raise OptionError(f"--scores {entry}: {error}") from None
+        raise OptionError(f"{option} {text}: {error}") from None
 
 
 @second_opinion.command("batch")
@@ -122,6 +137,47 @@ def _sidecar(entry: str) -> str | Sidecar:
 def second_opinion_batch(argv: Sequence[str], /, **options: Any) -> None:
     """Join scores onto every table of a manifest."""
     _run_batch("second-opinion", argv, options)
+
+
+@cli.group("mos-labels")
+def mos_labels() -> None:
+    """Join the mean opinion scores of human raters."""
+
+
+@mos_labels.command("table")
+@click.option("--features", required=True, help="The feature table, or a glob of its shards.")
+@click.option(
+    "--labels",
+    required=True,
+    multiple=True,
+    metavar="PATH",
+    help="A label file or glob, or a JSON object of its options; may be repeated.",
+)
+@click.option("--out", required=True, help="The table to write.")
+@click.option("--audit-json", help="Where to write the audit.")
+@_options(LabelOptions)
+@click.pass_obj
+def mos_labels_table(
+    argv: Sequence[str], /, features: str, labels: tuple[str, ...], out: str, **options: Any
+) -> None:
+    """Join MOS labels onto one feature table."""
+    from polars_materialize.runs import materialize_labels  # noqa: PLC0415 - polars is slow to import
+
+    entries = [_entry(entry, LabelFile, "--labels") for entry in labels]
+    audit = materialize_labels(features, entries, out, argv=argv, **options)
+    click.echo(
+        f"MOS-label materialize: input_rows={audit.input_rows} matched_rows={audit.matched_rows} "
+        f"match_rate={audit.match_rate:.3f}",
+        err=True,
+    )
+
+
+@mos_labels.command("batch")
+@_batch_options
+@click.pass_obj
+def mos_labels_batch(argv: Sequence[str], /, **options: Any) -> None:
+    """Join MOS labels onto every table of a manifest."""
+    _run_batch("mos-labels", argv, options)
 
 
 def _run_batch(kind: str, argv: Sequence[str], options: dict[str, Any]) -> None:
@@ -134,6 +190,19 @@ def _run_batch(kind: str, argv: Sequence[str], options: dict[str, Any]) -> None:
     click.echo(KINDS[kind].line.format(**report.summary), err=True)
     if report.status != "ok":
         raise click.exceptions.Exit(1)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets a polite `kill` end a run as Ctrl-C does, so that no half-written file stays behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -149,7 +218,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        return cli.main(args, prog_name="polars-materialize", standalone_mode=False, obj=args) or 0
+        with _terminable():
+            return cli.main(args, prog_name="polars-materialize", standalone_mode=False, obj=args) or 0
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "polars-materialize"
         message = " ".join(error.format_message().split())
@@ -166,4 +236,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except OSError as error:
         click.echo(f"error: {error.filename or 'files'}: {error.strerror or error}", err=True)
+        return 1
+    except Exception as error:  # a bug of ours is no reason to show a user its insides
+        if os.environ.get("POLARS_MATERIALIZE_TRACEBACK"):
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        click.echo(
+            f"error: unexpected {reason} (this is a bug; POLARS_MATERIALIZE_TRACEBACK=1 shows where)",
+            err=True,
+        )
         return 1

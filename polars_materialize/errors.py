@@ -137,23 +137,26 @@ class FoldingError(MaterializeError):
     code = "folding"
 
 
-class SidecarError(MaterializeError):
-    """Rows of sidecars lack a scorer, a key or a usable score.
+class RowsError(MaterializeError):
+    """Rows of evidence that cannot be used.
 
     Attributes:
-        problems: The first of them, one text each, place first.
+        problems: The first ten of them: place and reason.
         count: How many there are.
     """
 
-    code = "sidecar"
+    noun: ClassVar[str] = ""
 
-    def __init__(self, problems: Sequence[str], count: int) -> None:
-        """Joins the first problems to one line."""
-        shown = "; ".join(problems[:LISTED])
+    def __init__(self, problems: Sequence[tuple[str, str]], count: int) -> None:
+        """Joins the first problems to one line, those of one reason together."""
+        places: dict[str, list[str]] = {}
+        for place, reason in problems[:LISTED]:
+            places.setdefault(reason, []).append(place)
+        shown = "; ".join(f"{', '.join(found)}: {reason}" for reason, found in places.items())
         more = count - min(LISTED, len(problems))
         tail = f"; and {more:,} more" if more > 0 else ""
         rows = "row is" if count == 1 else "rows are"
-        super().__init__(f"{count:,} sidecar {rows} not usable: {shown}{tail}")
+        super().__init__(f"{count:,} {self.noun} {rows} not usable: {shown}{tail}")
         self.problems = list(problems)
         self.count = count
 
@@ -162,10 +165,45 @@ class SidecarError(MaterializeError):
         return type(self), (self.problems, self.count)
 
 
+class SidecarError(RowsError):
+    """Rows of sidecars lack a scorer, a key or a usable score."""
+
+    code = "sidecar"
+    noun = "sidecar"
+
+
+class LabelError(RowsError):
+    """Rows of label files have a key, but no usable opinion score."""
+
+    code = "label"
+    noun = "label"
+
+
 class ScorerNameError(MaterializeError):
     """A scorer has no name that a column could carry, or two scorers share one."""
 
     code = "scorer-name"
+
+
+class MatchRateError(MaterializeError):
+    """Too few of a table's clips have a label.
+
+    Attributes:
+        unmatched: The keys of the table without a label, with the count of their rows.
+        unused: The keys of labels that no row has.
+    """
+
+    code = "match-rate"
+
+    def __init__(self, message: str, unmatched: pl.DataFrame, unused: pl.DataFrame) -> None:
+        """Keeps the unmatched keys of both sides as frames."""
+        super().__init__(message)
+        self.unmatched = unmatched
+        self.unused = unused
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets the error travel between processes whole."""
+        return type(self), (str(self), self.unmatched, self.unused)
 
 
 class DuplicateKeyError(MaterializeError):

@@ -15,6 +15,7 @@ from polars_materialize.errors import (
     BadScoreError,
     ColumnExistsError,
     FoldingError,
+    MatchRateError,
     MissingScoreError,
     listing,
 )
@@ -71,6 +72,37 @@ def refuse_existing(existing: Sequence[str], added: Iterable[str], *, overwrite:
         )
 
 
+def refuse_match_rate(
+    keyed: pl.DataFrame, labels: pl.DataFrame, *, matched: int, total: int, least: float
+) -> None:
+    """Refuses a table of whose distinct keys too few have a label.
+
+    Args:
+        keyed: The table's distinct values, with their `key`, `rows` and whether they are `matched`.
+        labels: The labels, with their `key`.
+        matched: How many distinct keys have a label.
+        total: How many there are.
+        least: The least share that must.
+
+    Raises:
+        MatchRateError: With the rate, the counts, and unmatched keys of both sides.
+    """
+    rate = matched / total if total else float(keyed.is_empty())
+    if rate >= least:
+        return
+    has_key = pl.col("key").is_not_null()
+    lacking = keyed.filter(has_key & ~pl.col("matched")).group_by("key").agg(pl.col("rows").sum()).sort("key")
+    unused = labels.join(
+        keyed, on="key", how="anti", nulls_equal=False, maintain_order="none", validate="m:m"
+    ).sort("key")
+    shown = listing(lacking.get_column("key").head(LISTED), total=lacking.height)
+    others = listing(unused.get_column("key").head(LISTED), total=unused.height)
+    text = f"match rate {rate:.4f} ({matched:,} of {total:,} distinct keys have a label), expected {least:g}"
+    text += f"; without a label: {shown}" if shown else "; no row has a key"
+    text += f"; labels that no row has: {others}" if others else ""
+    raise MatchRateError(text, lacking, unused.select("key"))
+
+
 def refuse_status(
     offenders: pl.DataFrame, *, policy: str, what: str, error: type[MissingScoreError | BadScoreError]
 ) -> None:
@@ -90,7 +122,7 @@ def refuse_status(
         names = listing(clips.get_column("key").head(LISTED), total=clips.height)
         keyless = int(part.filter(pl.col("key").is_null()).get_column("rows").sum())
         text = f"{scorer}: {int(part.get_column('rows').sum()):,} rows {what}"
-        text += f", clips {names}" if names else ""
+        text += f", {clips.height:,} clips: {names}" if names else ""
         text += f", {keyless:,} of the rows without a key" if keyless else ""
         texts.append(text)
     raise error(f"{policy} 'fail': {'; '.join(texts)}", offenders)

@@ -45,6 +45,27 @@ SCORE_KEYS = (
 )
 """Where the key of a feature table or a sidecar is looked for, for second opinions."""
 
+LABEL_KEYS = (
+    "key",
+    "clip_key",
+    "clip_id",
+    "video_id",
+    "chug_video_id",
+    "content_id",
+    "clip_name",
+    "file_name",
+    "filename",
+    "basename",
+    "name",
+    "src",
+    "source",
+    "src_path",
+    "distorted_path",
+    "dis_path",
+    "path",
+)
+"""Where the key of a feature table or a label file is looked for, for MOS labels."""
+
 MEDIA_SUFFIXES = (
     "mp4",
     "mkv",

@@ -87,6 +87,76 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         return cls(path, label=label.strip() or None)
 
 
+class LabelOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How MOS labels are read and joined.
+
+    Attributes:
+        feature_key_column: The feature table's key column; else the first known name it has.
+        label_key_column: The label files' key column; else the first known name each has.
+        label_mos_column: The label files' MOS column; else the first known name each has.
+        label_scale: The scale of the labels: `auto`, or `LOW:HIGH` such as `1:5` or `0:100`.
+        key_normalize: How keys become comparable: `auto`, `raw`, `basename`, `stem`.
+        feature_key_regex: What to take from a feature key: the first group of the first match.
+        label_key_regex: What to take from a label key, likewise.
+        min_match_rate: The least share of the table's distinct keys that must have a label, 0 to 1.
+        status_column: The name of the status column.
+        overwrite: Whether columns that exist are replaced.
+    """
+
+    feature_key_column: str | None = None
+    label_key_column: str | None = None
+    label_mos_column: str | None = None
+    label_scale: str = "auto"
+    key_normalize: KeyNormalize = "auto"
+    feature_key_regex: str | None = None
+    label_key_regex: str | None = None
+    min_match_rate: float = 0.95
+    status_column: str = "mos_label_status"
+    overwrite: bool = False
+
+
+class LabelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A file of MOS labels, and how to read it where the generic rules do not fit.
+
+    Attributes:
+        path: A file or a glob.
+        columns: The columns of a CSV that has no header, in their order.
+        key_column: The column that holds the clip's key.
+        mos_column: The column that holds the mean opinion score.
+        key_regex: What to take from the normalised key: the first group of the first match.
+        scale: The scale of the scores: `auto`, or `LOW:HIGH`.
+
+    Example:
+        >>> LabelFile("dover_labels.txt", columns=["path", "duration", "fps", "mos"]).columns
+        ['path', 'duration', 'fps', 'mos']
+    """
+
+    path: str
+    columns: list[str] | None = None
+    key_column: str | None = None
+    mos_column: str | None = None
+    key_regex: str | None = None
+    scale: str | None = None
+
+
+class LabelTable(LabelOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of a MOS-label manifest: its paths and its options.
+
+    Attributes:
+        id: A name for reports, unlike every other table's.
+        features: The feature table: a file or a glob.
+        labels: The label files: paths or objects.
+        out: The table to write.
+        audit_json: Where to write the audit, if anywhere.
+    """
+
+    id: str
+    features: str
+    labels: list[str | LabelFile]
+    out: str
+    audit_json: str | None = None
+
+
 class ScoreTable(ScoreOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One table of a second-opinion manifest: its paths and its options.
 

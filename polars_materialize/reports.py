@@ -12,7 +12,16 @@ import msgspec
 
 
 class KeyCounts(msgspec.Struct, frozen=True):
-    """How many rows, values and keys a side of a join has; fewer keys than values means folding."""
+    """How many rows, values and keys a side of a join has.
+
+    Fewer distinct keys than distinct values means that different values share a key, or have none.
+
+    Attributes:
+        rows: All rows.
+        rows_without_key: Rows that are null, blank or NaN, or that a regex does not match.
+        distinct_values: Distinct values as text, blank ones aside.
+        distinct_keys: Distinct keys made of them.
+    """
 
     rows: int
     rows_without_key: int
@@ -20,10 +29,16 @@ class KeyCounts(msgspec.Struct, frozen=True):
     distinct_keys: int
 
 
-class FeatureKeyCounts(KeyCounts, frozen=True):
+class ScoreKeyCounts(KeyCounts, frozen=True):
     """The same of the feature table, with each scorer's own beside it."""
 
     scores: dict[str, KeyCounts]
+
+
+class LabelKeyCounts(KeyCounts, frozen=True):
+    """The same of the feature table, with the labels' own beside it."""
+
+    labels: KeyCounts
 
 
 class ScorerCounts(msgspec.Struct, frozen=True):
@@ -64,18 +79,94 @@ class ScoreAudit(msgspec.Struct, frozen=True, kw_only=True):
     missing_policy: str
     bad_policy: str
     competitors: dict[str, ScorerCounts]
-    keys: FeatureKeyCounts
+    keys: ScoreKeyCounts
     run_provenance: dict[str, Any]
 
     def _repr_markdown_(self) -> str:
         """A table of the scorers, for notebooks."""
         head = ["Scorer", "Scores", "Matched rows", "Missing rows", "Bad rows", "Unused scores"]
-        rows = [
+        rows: list[list[object]] = [
             [c.competitor, c.scores_loaded, c.matched_rows, c.missing_rows, c.bad_rows, c.unused_scores]
             for c in self.competitors.values()
         ]
         title = f"**{escape(self.feature_table)}** to **{escape(self.output)}**"
         return f"{title}: {self.input_rows:,} rows in, {self.output_rows:,} out\n\n{table(head, rows)}"
+
+
+class LabelSource(msgspec.Struct, frozen=True):
+    """What one label file gave, and how it was read."""
+
+    path: str
+    key_column: str | None
+    mos_column: str | None
+    scale: str
+    rows: int
+    rows_without_key: int
+
+
+class LabelAudit(msgspec.Struct, frozen=True, kw_only=True):
+    """What joining MOS labels onto one table did, and to what.
+
+    Attributes:
+        feature_table: The feature table, as the user wrote its path.
+        output: The table that was written.
+        feature_key_column: The feature table's key column.
+        label_key_column: The label files' key column; null if they differ (see `label_sources`).
+        label_mos_column: The label files' MOS column; null if they differ.
+        label_scale: The scale that was decided, `LOW:HIGH`; null if the files differ.
+        key_normalize: The rule keys were made by.
+        feature_key_regex: What was taken from feature keys.
+        label_key_regex: What was taken from label keys.
+        min_match_rate: The least match rate that was asked for.
+        input_rows: The feature table's rows.
+        output_rows: The written table's rows, the same.
+        total_feature_keys: The distinct keys of the feature table.
+        matched_feature_keys: How many of them have a label.
+        matched_rows: Rows with a label.
+        missing_rows: Rows without.
+        labels_loaded: Distinct keys with a label.
+        labels_without_key: Label rows without a key, which were passed over.
+        unused_labels: Labels that met no row.
+        match_rate: `matched_feature_keys / total_feature_keys`; 1 for a table without rows.
+        label_sources: What each label file gave.
+        keys: The counts of rows, values and keys of both sides.
+        run_provenance: Inputs and outputs with their hashes, options, versions.
+    """
+
+    feature_table: str
+    output: str
+    feature_key_column: str
+    label_key_column: str | None
+    label_mos_column: str | None
+    label_scale: str | None
+    key_normalize: str
+    feature_key_regex: str | None
+    label_key_regex: str | None
+    min_match_rate: float
+    input_rows: int
+    output_rows: int
+    total_feature_keys: int
+    matched_feature_keys: int
+    matched_rows: int
+    missing_rows: int
+    labels_loaded: int
+    labels_without_key: int
+    unused_labels: int
+    match_rate: float
+    label_sources: list[LabelSource]
+    keys: LabelKeyCounts
+    run_provenance: dict[str, Any]
+
+    def _repr_markdown_(self) -> str:
+        """A table of the label files, for notebooks."""
+        head = ["Labels", "Key", "MOS", "Scale", "Rows", "Without key"]
+        rows: list[list[object]] = [
+            [s.path, s.key_column, s.mos_column, s.scale, s.rows, s.rows_without_key]
+            for s in self.label_sources
+        ]
+        title = f"**{escape(self.feature_table)}** to **{escape(self.output)}**"
+        matched = f"{self.matched_rows:,} of {self.input_rows:,} rows have a label"
+        return f"{title}: {matched} (match rate {self.match_rate:.3f})\n\n{table(head, rows)}"
 
 
 class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,10 +199,10 @@ def table(head: list[str], rows: list[list[object]]) -> str:
     """A Markdown table; cells are escaped.
 
     Example:
-        >>> print(table(["Table", "Rows"], [["a|b", 3]]))
+        >>> print(table(["Table", "Rows"], [["a<b", 3]]))
         | Table | Rows |
         | --- | --- |
-        | a\\\\|b | 3 |
+        | a&lt;b | 3 |
     """
     lines = [head, ["---"] * len(head), *([escape(str(cell)) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

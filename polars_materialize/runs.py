@@ -10,27 +10,34 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from polars_materialize import reports
-from polars_materialize.joins import check_options, plan_scores
-from polars_materialize.options import ScoreTable, Sidecar
+from polars_materialize.label_joins import LabelEvidence, LabelPlan, check_label_options, plan_labels
+from polars_materialize.labels import LabelLike, find_labels, list_labels, read_labels
+from polars_materialize.options import LabelFile, LabelTable, ScoreTable, Sidecar
 from polars_materialize.provenance import Hasher, Inputs, describe, run_provenance
-from polars_materialize.reports import ScoreAudit
+from polars_materialize.reports import LabelAudit, LabelKeyCounts, ScoreAudit
+from polars_materialize.score_joins import ScoreEvidence, ScorePlan, check_score_options, plan_scores
 from polars_materialize.scores import SidecarLike, find_sidecars, list_sidecars, read_scores
 from polars_materialize.tables import File, check_sink, find, scan_files, staged, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import polars as pl
 
     from polars_materialize.options import KeyNormalize, Policy
     from polars_materialize.provenance import Described
 
 PathLike = str | os.PathLike[str]
+AnyPlan = TypeVar("AnyPlan", ScorePlan, LabelPlan)
+AnyEvidence = TypeVar("AnyEvidence", ScoreEvidence, LabelEvidence)
+Audit = TypeVar("Audit", ScoreAudit, LabelAudit)
 FOOTER_KEY = "polars_materialize.audit"
-"""Where a Parquet output keeps its own audit, less the hash of itself."""
+"""Where a Parquet output keeps its own audit, less its provenance: that lists every input file."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,24 @@ class Context:
         """A path as written, and where it is."""
         return written, Path(written) if self.base_dir is None else self.base_dir / written
 
-    def describe(self, written: str, path: Path) -> Described:
-        """Describes an output, with its hash if inputs have theirs."""
-        return describe(written, path, hashed=self.hasher is not None)
+
+@dataclass(frozen=True)
+class _Run(Generic[AnyPlan, AnyEvidence, Audit]):
+    """What one kind of run does differently from another.
+
+    Attributes:
+        role: What its evidence files are called.
+        files: The evidence files.
+        plan: Plans the join, from the feature table's schema; reads the evidence.
+        evidence: Attaches it to the table's distinct key values.
+        audit: What to say of it, but for its provenance.
+    """
+
+    role: str
+    files: Iterable[File]
+    plan: Callable[[pl.Schema], AnyPlan]
+    evidence: Callable[[AnyPlan, pl.DataFrame], AnyEvidence]
+    audit: Callable[[AnyPlan, AnyEvidence, dict[str, Any]], Audit]
 
 
 def materialize_scores(
@@ -132,38 +154,108 @@ def materialize_scores(
         overwrite=overwrite,
     )
     with Hasher() as hasher:
-        base = None if base_dir is None else Path(base_dir)
-        entrypoint = "second-opinion table" if argv else "materialize_scores"
-        context = Context(entrypoint, argv=argv, base_dir=base, hasher=hasher)
-        return run_score_table(table, context)
+        return run_score_table(table, _context("second-opinion", argv, base_dir, hasher))
+
+
+def materialize_labels(
+    features: PathLike,
+    labels: LabelLike | Iterable[LabelLike],
+    out: PathLike,
+    *,
+    audit_json: PathLike | None = None,
+    base_dir: PathLike | None = None,
+    feature_key_column: str | None = None,
+    label_key_column: str | None = None,
+    label_mos_column: str | None = None,
+    label_scale: str = "auto",
+    key_normalize: KeyNormalize = "auto",
+    feature_key_regex: str | None = None,
+    label_key_regex: str | None = None,
+    min_match_rate: float = 0.95,
+    status_column: str = "mos_label_status",
+    overwrite: bool = False,
+    argv: Sequence[str] = (),
+) -> LabelAudit:
+    """Joins MOS labels onto a feature table, from files to a file, and says what was done.
+
+    As `materialize_scores`, for labels.
+
+    Args:
+        features: The feature table: a file or a glob; see `scan_table` for the formats.
+        labels: The label files: paths, globs or `LabelFile`; see `scan_labels`.
+        out: The table to write; a Parquet file carries the audit in its footer.
+        audit_json: Where to write the audit too.
+        base_dir: What relative paths are relative to.
+        feature_key_column: See `join_labels`.
+        label_key_column: See `scan_labels`.
+        label_mos_column: See `scan_labels`.
+        label_scale: See `scan_labels`.
+        key_normalize: See `join_labels`.
+        feature_key_regex: See `join_labels`.
+        label_key_regex: See `scan_labels`.
+        min_match_rate: See `join_labels`.
+        status_column: See `join_labels`.
+        overwrite: Replace columns that the feature table already has. (An older `out` is always replaced.)
+        argv: The command line's arguments, for the audit.
+
+    Returns:
+        The audit.
+
+    Raises:
+        MaterializeError: Whatever `scan_table`, `scan_labels`, `join_labels` and `sink_table` raise.
+        OutputError: If an output is also an input.
+        InputChangedError: If an input changed during the run.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "f.csv").write_text("clip_id,vmaf\\na,90\\nb,40\\n")
+        ...     _ = (Path(folder) / "mos.csv").write_text("clip_id,mos\\na,80\\nb,12.5\\n")
+        ...     audit = materialize_labels("f.csv", "mos.csv", "out.csv", base_dir=folder)
+        ...     (audit.matched_rows, audit.label_scale)
+        (2, '0:100')
+    """
+    table = LabelTable(
+        id="",
+        features=os.fspath(features),
+        labels=list(list_labels(labels)),
+        out=os.fspath(out),
+        audit_json=None if audit_json is None else os.fspath(audit_json),
+        feature_key_column=feature_key_column,
+        label_key_column=label_key_column,
+        label_mos_column=label_mos_column,
+        label_scale=label_scale,
+        key_normalize=key_normalize,
+        feature_key_regex=feature_key_regex,
+        label_key_regex=label_key_regex,
+        min_match_rate=min_match_rate,
+        status_column=status_column,
+        overwrite=overwrite,
+    )
+    with Hasher() as hasher:
+        return run_label_table(table, _context("mos-labels", argv, base_dir, hasher))
+
+
+def _context(kind: str, argv: Sequence[str], base_dir: PathLike | None, hasher: Hasher) -> Context:
+    base = None if base_dir is None else Path(base_dir)
+    return Context(f"{kind} table", argv=argv, base_dir=base, hasher=hasher)
 
 
 def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
     """Runs one table of scores; see `materialize_scores`."""
-    check_options(table)
-    out = File.of(table.out, context.base_dir)
-    inputs = Inputs(context.hasher)
-    features = find(table.features, context.base_dir)
+    check_score_options(table)
     sidecars = find_sidecars([Sidecar.of(entry) for entry in table.scores], context.base_dir)
-    inputs.add("features", ((file.written, file.path) for file in features))
-    inputs.add("scores", ((file.written, file.path) for _, files in sidecars for file in files))
-    if context.manifest is not None:
-        inputs.add("manifest", [context.manifest])
-    inputs.refuse_as_outputs(_outputs(table, context))
 
-    scores = read_scores(sidecars, score_key_field=table.score_key_field, score_field=table.score_field)
-    lf = scan_files(features)
-    plan = plan_scores(lf.collect_schema(), scores, table, table=table.features)
-    evidence = plan.evidence(plan.distinct_values(lf).collect())
-    joined = plan.attach(lf, evidence.frame.lazy())
-    check_sink(out, joined.collect_schema())
+    def plan(schema: pl.Schema) -> ScorePlan:
+        scores = read_scores(sidecars, score_key_field=table.score_key_field, score_field=table.score_field)
+        return plan_scores(schema, scores, table, table=table.features)
 
-    def audit(outputs: dict[str, Described]) -> ScoreAudit:
-        described = inputs.described()
+    def audit(plan: ScorePlan, evidence: ScoreEvidence, provenance: dict[str, Any]) -> ScoreAudit:
         return ScoreAudit(
             feature_table=table.features,
             output=table.out,
-            key_column=plan.key,
+            key_column=plan.side.key,
             key_normalize=table.key_normalize,
             input_rows=evidence.input_rows,
             output_rows=evidence.output_rows,
@@ -171,39 +263,117 @@ def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
             bad_policy=table.bad_policy,
             competitors=evidence.competitors,
             keys=evidence.keys,
-            run_provenance=run_provenance(
-                entrypoint=context.entrypoint,
-                argv=context.argv,
-                args=builtins(table),
-                inputs={role: _single(role, files) for role, files in described.items()},
-                outputs=outputs,
-            ),
+            run_provenance=provenance,
         )
 
+    files = [file for _, found in sidecars for file in found]
+    return _run(table, context, _Run("scores", files, plan, ScorePlan.evidence, audit))
+
+
+def run_label_table(table: LabelTable, context: Context) -> LabelAudit:
+    """Runs one table of labels; see `materialize_labels`."""
+    check_label_options(table)
+    found = find_labels(list_labels(table.labels), label_defaults(table), context.base_dir)
+
+    def plan(schema: pl.Schema) -> LabelPlan:
+        return plan_labels(schema, read_labels(found), table, table=table.features)
+
+    def audit(plan: LabelPlan, evidence: LabelEvidence, provenance: dict[str, Any]) -> LabelAudit:
+        return LabelAudit(
+            feature_table=table.features,
+            output=table.out,
+            feature_key_column=plan.side.key,
+            label_key_column=_same(source.key_column for source in plan.sources),
+            label_mos_column=_same(source.mos_column for source in plan.sources),
+            label_scale=_same(source.scale for source in plan.sources),
+            key_normalize=table.key_normalize,
+            feature_key_regex=table.feature_key_regex,
+            label_key_regex=table.label_key_regex,
+            min_match_rate=table.min_match_rate,
+            input_rows=evidence.rows,
+            output_rows=evidence.rows,
+            total_feature_keys=evidence.total_keys,
+            matched_feature_keys=evidence.matched_keys,
+            matched_rows=evidence.matched_rows,
+            missing_rows=evidence.rows - evidence.matched_rows,
+            labels_loaded=plan.labels.height,
+            labels_without_key=plan.label_keys.rows_without_key,
+            unused_labels=evidence.unused_labels,
+            match_rate=evidence.match_rate,
+            label_sources=plan.sources,
+            keys=LabelKeyCounts(**msgspec.structs.asdict(evidence.keys), labels=plan.label_keys),
+            run_provenance=provenance,
+        )
+
+    files = [file for _, parts in found for file in parts]
+    return _run(table, context, _Run("labels", files, plan, LabelPlan.evidence, audit))
+
+
+def label_defaults(table: LabelTable) -> LabelFile:
+    """The table's options that an entry of its labels may say otherwise."""
+    return LabelFile(
+        "",
+        key_column=table.label_key_column,
+        mos_column=table.label_mos_column,
+        key_regex=table.label_key_regex,
+        scale=table.label_scale,
+    )
+
+
+def _same(values: Iterable[str | None]) -> str | None:
+    """The value that all share, if they do."""
+    distinct = set(values)
+    return distinct.pop() if len(distinct) == 1 else None
+
+
+def _run(table: ScoreTable | LabelTable, context: Context, run: _Run[AnyPlan, AnyEvidence, Audit]) -> Audit:
+    """Runs one table of any kind of evidence."""
+    out = File.of(table.out, context.base_dir)
+    inputs = Inputs(context.hasher)
+    features = find(table.features, context.base_dir)
+    inputs.add("features", ((file.written, file.path) for file in features))
+    inputs.add(run.role, ((file.written, file.path) for file in run.files))
+    if context.manifest is not None:
+        inputs.add("manifest", [context.manifest])
+    written = [path for path in (table.out, table.audit_json) if path is not None]
+    inputs.refuse_as_outputs(context.locate(path) for path in written)
+
+    lf = scan_files(features)
+    plan = run.plan(lf.collect_schema())
+    evidence = run.evidence(plan, plan.side.distinct_values(lf).collect())
+    joined = plan.side.attach(lf, evidence.frame.lazy())
+    check_sink(out, joined.collect_schema())
     with contextlib.ExitStack() as stack:
         if table.audit_json is not None:
             audit_part = stack.enter_context(staged(*context.locate(table.audit_json)))
         part = stack.enter_context(staged(out.written, out.path))
-        footer = {FOOTER_KEY: reports.to_json(audit({})).decode()} if out.format == "parquet" else {}
+        footer = {}
+        if out.format == "parquet":
+            footer[FOOTER_KEY] = reports.to_json(run.audit(plan, evidence, {})).decode()
         write(joined, out, part, footer)
         inputs.refuse_changed()
-        done = audit({"out": context.describe(table.out, part)})
+        outputs = {"out": describe(table.out, part, hashed=context.hasher is not None)}
+        audit = run.audit(plan, evidence, _provenance(table, context, inputs, outputs))
         if table.audit_json is not None:
-            audit_part.write_bytes(reports.to_json(done))
-    return done
+            audit_part.write_bytes(reports.to_json(audit))
+    return audit
 
 
-def _outputs(table: ScoreTable, context: Context) -> list[tuple[str, Path]]:
-    written = [path for path in (table.out, table.audit_json) if path is not None]
-    return [context.locate(path) for path in written]
-
-
-def _single(role: str, files: Sequence[Described]) -> Described | Sequence[Described]:
-    """A role that names one file is described by itself, one that names several by a list."""
-    return files if role in _MANY or len(files) != 1 else files[0]
-
-
-_MANY = ("scores",)
+def _provenance(
+    table: ScoreTable | LabelTable, context: Context, inputs: Inputs, outputs: Mapping[str, Described]
+) -> dict[str, Any]:
+    described = inputs.described()
+    return run_provenance(
+        entrypoint=context.entrypoint,
+        argv=context.argv,
+        args=builtins(table),
+        # The evidence may be many files, the other roles are one unless they are a glob.
+        inputs={
+            role: files if role in {"scores", "labels"} or len(files) != 1 else files[0]
+            for role, files in described.items()
+        },
+        outputs=outputs,
+    )
 
 
 def builtins(struct: msgspec.Struct) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def read_scores(
 ) -> pl.DataFrame:
     """Reads sidecars now; see `scan_scores`."""
     parts: list[pl.DataFrame] = []
-    problems: list[str] = []
+    problems: list[tuple[str, str]] = []
     count = 0
     for given, files in sidecars:
         sidecar = msgspec.structs.replace(
@@ -185,11 +185,11 @@ def read_scores(
         )
         part = _read_entry(sidecar, files)
         wrong = _problems(part, sidecar)
-        problems += wrong.head(LISTED).to_list()
-        count += wrong.len()
+        problems += wrong.head(LISTED).rows()
+        count += wrong.height
         parts.append(part)
     if count:
-        raise SidecarError(problems[:LISTED], count)
+        raise SidecarError(problems, count)
     return pl.concat(parts)
 
 
@@ -331,9 +331,10 @@ def _named(long: pl.DataFrame, sidecar: Sidecar) -> pl.DataFrame:
     return long.with_columns(scorer=pl.lit(label))
 
 
-def _problems(long: pl.DataFrame, sidecar: Sidecar | None = None) -> pl.Series:
-    """What makes rows unusable, place first; empty if all are usable."""
-    key, score = "any of " + " ".join(keys.SCORE_KEYS), "any of " + " ".join(SCORE_FIELDS)
+def _problems(long: pl.DataFrame, sidecar: Sidecar | None = None) -> pl.DataFrame:
+    """What makes rows unusable: `place` and `reason`; no rows if all are usable."""
+    key = f"any of {' '.join(keys.SCORE_KEYS)} (name it with key_field)"
+    score = f"any of {' '.join(SCORE_FIELDS)} (name it with score_field)"
     if sidecar is not None:
         key = repr(sidecar.key_field) if sidecar.key_field else key
         score = repr(sidecar.score_field) if sidecar.score_field else score
@@ -346,8 +347,7 @@ def _problems(long: pl.DataFrame, sidecar: Sidecar | None = None) -> pl.Series:
         .when((pl.col("status") == "ok") & ~finite)
         .then(pl.lit(f"status ok without a usable score in {score}"))
     )
-    wrong = long.filter(reason.is_not_null())
-    return wrong.select(problem=pl.concat_str("place", reason, separator=": ")).to_series()
+    return long.select("place", reason=reason).filter(pl.col("reason").is_not_null())
 
 
 def complete_scores(scores: pl.DataFrame) -> pl.DataFrame:
@@ -387,7 +387,7 @@ def complete_scores(scores: pl.DataFrame) -> pl.DataFrame:
     )
     wrong = _problems(long)
     if not wrong.is_empty():
-        raise SidecarError(wrong.head(LISTED).to_list(), wrong.len())
+        raise SidecarError(wrong.head(LISTED).rows(), wrong.height)
     return long
 
 
@@ -404,15 +404,15 @@ def key_scores(scores: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFram
         rule = keys.resolve_normalize(own or key_normalize, field or "")
         key = keys.normalize_key(pl.col("key"), rule, sidecar_name=field == FILE_NAME)
         parts.append(
-            part.with_columns(value="key", key=keys.extract_key(key, regex, option="key_regex")).drop(
+            part.with_columns(text="key", key=keys.extract_key(key, regex, option="key_regex")).drop(
                 "key_field", "key_normalize", "key_regex"
             )
         )
     keyed = pl.concat(parts)
     lost = keyed.filter(pl.col("key").is_null())
     if not lost.is_empty():
-        text = pl.concat_str("place", pl.lit(": no key left of '"), "value", pl.lit("'"))
-        raise SidecarError(lost.head(LISTED).select(text).to_series().to_list(), lost.height)
+        reason = pl.concat_str(pl.lit("no key is left of '"), "text", pl.lit("'"))
+        raise SidecarError(lost.head(LISTED).select("place", reason).rows(), lost.height)
     _refuse_duplicates(keyed)
     return keyed
 

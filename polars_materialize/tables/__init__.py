@@ -264,7 +264,7 @@ def _read_rows(file: File) -> Iterator[Records]:
 
 def _records(file: File, frame: pl.DataFrame, place: pl.Series) -> Records:
     source = pl.Series("source", [file.written], dtype=pl.String).new_from_index(0, frame.height)
-    return Records(frame, source, place)
+    return Records(frame, source, place.alias("place"))
 
 
 def _first_line(error: Exception) -> str:

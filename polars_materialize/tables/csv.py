@@ -43,6 +43,8 @@ def header(file: File) -> list[str]:
 
 def _header(file: File) -> tuple[list[str], int]:
     """The names, and how many lines they take."""
+    if file.columns is not None:
+        return list(file.columns), 0
     with file.open() as stream, _text(stream) as text:
         reader = csv.reader(text)
         try:
@@ -67,9 +69,9 @@ def infer(file: File) -> tuple[pl.Schema, bool]:
         rows += frame.height
         for name, column in columns.items():
             column.add(frame.get_column(name))
-    newlines, quotes = _count(file, b"\n"), _count(file, b'"')
+    lines, quotes = _survey(file)
     schema = pl.Schema({name: column.dtype() for name, column in columns.items()})
-    return schema, quotes == 0 and newlines in (rows, rows + 1)
+    return schema, file.columns is None and not quotes and lines == rows + 1
 
 
 def scan(file: File, schema: pl.Schema) -> pl.LazyFrame:
@@ -117,7 +119,10 @@ def read_text(file: File, names: Sequence[str], columns: Sequence[str]) -> Itera
         ):
             for batch in batches:
                 frame = pl.DataFrame(batch)
-                yield frame.select(pl.col(places[name]).alias(name) for name in columns)
+                cells = {name: pl.col(places[name]) for name in columns}
+                if file.columns is not None:
+                    cells = {name: cell.str.strip_chars() for name, cell in cells.items()}
+                yield frame.select(cell.alias(name) for name, cell in cells.items())
     except pa.ArrowInvalid as error:
         if "Empty CSV file" in str(error):
             return
@@ -126,12 +131,14 @@ def read_text(file: File, names: Sequence[str], columns: Sequence[str]) -> Itera
 
 def line_numbers(file: File, rows: int) -> pl.Series:
     """The line on which each row begins, counted from 1."""
-    newlines = _count(file, b"\n")
-    if newlines in (rows, rows + 1):  # the header and one line a row, with or without a last newline
-        return pl.int_range(2, rows + 2, eager=True)
+    names, skipped = _header(file)
+    if _survey(file)[0] == rows + skipped:  # one line a row
+        return pl.int_range(skipped + 1, skipped + rows + 1, eager=True)
+    width = len(names)
     with file.open() as stream, _text(stream) as text:
         reader = csv.reader(text)
-        width = len(next(reader))
+        if skipped:
+            next(reader)
         starts, last = [], reader.line_num
         for row in reader:
             if row or width == 1:
@@ -140,9 +147,15 @@ def line_numbers(file: File, rows: int) -> pl.Series:
     return pl.Series(starts, dtype=pl.Int64)
 
 
-def _count(file: File, what: bytes) -> int:
+def _survey(file: File) -> tuple[int, bool]:
+    """How many lines a file has, and whether it has a quote."""
+    lines, quotes, last = 0, False, b"\n"
     with file.open() as stream:
-        return sum(block.count(what) for block in iter(lambda: stream.read(BLOCK_BYTES), b""))
+        while block := stream.read(BLOCK_BYTES):
+            lines += block.count(b"\n")
+            quotes = quotes or b'"' in block
+            last = block[-1:]
+    return lines + (last != b"\n"), quotes
 
 
 def _text(stream: BinaryIO) -> io.TextIOWrapper:

@@ -40,16 +40,25 @@ class File:
         path: The path to open.
         format: What its suffix says.
         compression: What its last suffix says, if it is a compressed text file.
+        columns: The names of a CSV's columns, if it has no header; its cells are then trimmed.
     """
 
     written: str
     path: Path
     format: Format
     compression: Literal["gzip", "zstd"] | None = None
+    columns: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, written: str | os.PathLike[str], base_dir: Path | None = None) -> File:
+    def of(
+        cls,
+        written: str | os.PathLike[str],
+        base_dir: Path | None = None,
+        columns: tuple[str, ...] | None = None,
+    ) -> File:
         """The file that `written` names, relative to `base_dir`.
+
+        With `columns` it is a CSV without a header, whatever its suffix.
 
         Raises:
             TableError: If the suffix is not of a known format.
@@ -60,10 +69,10 @@ class File:
         compression = COMPRESSIONS.get(name.suffix)
         if compression is not None:
             name = name.with_suffix("")
-        known = SUFFIXES.get(name.suffix)
+        known = SUFFIXES.get(name.suffix) if columns is None else "csv"
         if known is None or (compression is not None and known not in TEXT_FORMATS):
             raise TableError(text, f"unknown kind of table; expected one of {EXPECTED}")
-        return cls(text, path, known, compression)
+        return cls(text, path, known, compression, columns)
 
     def open(self) -> BinaryIO:
         """Opens the file's bytes, decompressed."""
@@ -81,6 +90,7 @@ def find(
     base_dir: Path | None = None,
     *,
     folders: bool = False,
+    columns: tuple[str, ...] | None = None,
 ) -> list[File]:
     """The files that a path, a glob or (with `folders`) a folder means, sorted by name.
 
@@ -101,7 +111,7 @@ def find(
     text = str(written)
     path = Path(text) if base_dir is None else base_dir / text
     if path.is_file():
-        return [File.of(text, base_dir)]
+        return [File.of(text, base_dir, columns)]
     if path.is_dir():
         if not folders:
             raise TableError(text, "is a folder; expected a file, or a glob such as shards/*.parquet")
@@ -109,10 +119,10 @@ def find(
         if not names:
             raise TableError(text, "the folder is empty")
         stem = text.rstrip("/\\")
-        return [File.of(f"{stem}/{name}", base_dir) for name in names]
+        return [File.of(f"{stem}/{name}", base_dir, columns) for name in names]
     if glob.has_magic(text):
         names = sorted(glob.glob(text, root_dir=base_dir, recursive=True))  # noqa: PTH207 - keeps the text
-        files = [File.of(name, base_dir) for name in names if not _is_dir(name, base_dir)]
+        files = [File.of(name, base_dir, columns) for name in names if not _is_dir(name, base_dir)]
         if not files:
             raise TableError(text, "no file matches")
         return files

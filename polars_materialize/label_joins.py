@@ -1,0 +1,237 @@
+"""MOS labels joined onto feature tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from polars_materialize import guards, keys
+from polars_materialize.errors import OptionError
+from polars_materialize.joins import SOURCE, Frame, TableSide, check_choices, count_keys, join, sum_rows
+from polars_materialize.labels import EXTRAS, complete_labels, key_labels, parse_scale
+from polars_materialize.options import KeyNormalize, LabelOptions
+
+if TYPE_CHECKING:
+    from polars_materialize.reports import KeyCounts, LabelSource
+
+STATUS = pl.Enum(["ok", "missing-label"])
+
+
+@dataclass(frozen=True)
+class LabelEvidence:
+    """Labels for the distinct key values of one table, checked.
+
+    Attributes:
+        frame: One row for each key value: the value, under the key column's name, and the new columns.
+        rows: The table's rows.
+        matched_rows: Its rows with a label.
+        total_keys: Its distinct keys.
+        matched_keys: Its distinct keys with a label.
+        unused_labels: The labels that met none of them.
+        keys: The counts of the table's side.
+    """
+
+    frame: pl.DataFrame
+    rows: int
+    matched_rows: int
+    total_keys: int
+    matched_keys: int
+    unused_labels: int
+    keys: KeyCounts
+
+    @property
+    def match_rate(self) -> float:
+        """The share of the table's distinct keys with a label; 1 for a table without rows."""
+        return self.matched_keys / self.total_keys if self.total_keys else float(self.rows == 0)
+
+
+@dataclass(frozen=True)
+class LabelPlan:
+    """A join of labels onto one table: everything but the table's rows.
+
+    Attributes:
+        side: The feature table's side.
+        options: The join's options.
+        labels: One label a key.
+        sources: What each label file gave.
+        label_keys: The counts of the labels' side.
+    """
+
+    side: TableSide
+    options: LabelOptions
+    labels: pl.DataFrame
+    sources: list[LabelSource]
+    label_keys: KeyCounts
+
+    def evidence(self, values: pl.DataFrame) -> LabelEvidence:
+        """Attaches labels to distinct key values, and refuses too low a match rate.
+
+        Raises:
+            FoldingError: If `auto` makes one key of different values.
+            MatchRateError: If fewer than `min_match_rate` of the distinct keys have a label.
+        """
+        keyed = self.side.keyed(values)
+        status = self.options.status_column
+        new = self.labels.select("key", *(c for c in self.side.columns if c != status), matched=pl.lit(True))
+        wide = keyed.join(
+            new,
+            on="key",
+            how="left",
+            nulls_equal=False,
+            coalesce=True,
+            maintain_order="left",
+            validate="m:1",
+        ).with_columns(pl.col("matched").fill_null(value=False))
+        matched = wide.filter("matched")
+        counts = count_keys(keyed)
+        matched_keys = matched.get_column("key").n_unique()
+        guards.refuse_match_rate(
+            wide,
+            self.labels,
+            matched=matched_keys,
+            total=counts.distinct_keys,
+            least=self.options.min_match_rate,
+        )
+        state = pl.when("matched").then(pl.lit("ok")).otherwise(pl.lit("missing-label"))
+        frame = wide.with_columns(state.cast(STATUS).alias(status))
+        return LabelEvidence(
+            frame=frame.select(pl.col("value").alias(self.side.key), *self.side.columns),
+            rows=counts.rows,
+            matched_rows=sum_rows(matched),
+            total_keys=counts.distinct_keys,
+            matched_keys=matched_keys,
+            unused_labels=self.labels.height - matched_keys,
+            keys=counts,
+        )
+
+
+def join_labels(
+    frame: Frame,
+    labels: pl.LazyFrame | pl.DataFrame,
+    *,
+    feature_key_column: str | None = None,
+    key_normalize: KeyNormalize = "auto",
+    feature_key_regex: str | None = None,
+    min_match_rate: float = 0.95,
+    status_column: str = "mos_label_status",
+    overwrite: bool = False,
+) -> Frame:
+    """Joins mean opinion scores onto a feature table, by clip key.
+
+    The labels are collected now, since their files decide the new columns. Of a lazy table only the schema is
+    read; its guards fire when the result is collected. The number and the order of rows never change, and
+    neither do other columns. Keys may repeat (frames of a clip).
+
+    Args:
+        frame: The feature table, one row a clip or a frame.
+        labels: Labels as `scan_labels` gives them, or a frame of your own with at least `key` and `mos`.
+        feature_key_column: The table's key column; else the first of `keys.LABEL_KEYS` that it has.
+        key_normalize: `raw`; `basename`; `stem`, the basename less a media suffix; `auto`, basename where a
+            column's name speaks of files, else raw. For both sides, `auto` by each side's own column.
+        feature_key_regex: What to take from a normalised feature key: the first group of the first match, or
+            all of the match if the pattern has no group. No match is no key.
+        min_match_rate: The least share of the table's distinct keys that must have a label, 0 to 1.
+        status_column: The name of the status column.
+        overwrite: Replace columns that the table already has, in place.
+
+    Returns:
+        The table with `mos` (Float64, 1 to 5), `mos_raw_0_100` (Float64, 0 to 100), the status (Enum `ok`,
+        `missing-label`), `mos_label_source` (Categorical; the label file), and of the extras those that the
+        labels have: `corpus`, `corpus_version` (String), `mos_n_ratings` (Int64), `mos_std_dev` (Float64, in
+        the label file's own scale), `split` (String).
+
+    Raises:
+        OptionError: If an option is not valid, or `labels` is not a frame of labels.
+        KeyColumnError: If the table has no key column.
+        ColumnExistsError: If it has one of the new columns, without `overwrite`.
+        LabelError: If a label with a key has no MOS, or one outside of its scale.
+        DuplicateKeyError: If one key has different labels.
+        FoldingError: On collecting, if `auto` would make one key of different feature values.
+        MatchRateError: On collecting, if too few keys have a label.
+
+    Example:
+        >>> features = pl.LazyFrame({"clip_id": ["a", "a", "b"], "vmaf": [90.0, 91.0, 40.0]})
+        >>> labels = pl.DataFrame({"key": ["a", "b"], "mos": [4.2, 1.5]})
+        >>> joined = features.pipe(join_labels, labels)
+        >>> joined.select("clip_id", "mos", "mos_raw_0_100").collect().rows()
+        [('a', 4.2, 80.0), ('a', 4.2, 80.0), ('b', 1.5, 12.5)]
+    """
+    options = LabelOptions(
+        feature_key_column=feature_key_column,
+        key_normalize=key_normalize,
+        feature_key_regex=feature_key_regex,
+        min_match_rate=min_match_rate,
+        status_column=status_column,
+        overwrite=overwrite,
+    )
+    return join(frame, lambda schema: plan_labels(schema, labels, options, table="the feature table"))
+
+
+def plan_labels(
+    schema: pl.Schema, labels: pl.LazyFrame | pl.DataFrame, options: LabelOptions, *, table: str
+) -> LabelPlan:
+    """Checks all of a join that the table's schema and the labels alone can tell.
+
+    Args:
+        schema: The feature table's.
+        labels: The labels; collected here.
+        options: The join's options.
+        table: What to call the feature table in an error.
+    """
+    check_label_options(options)
+    keyed = key_labels(complete_labels(labels.lazy().collect()), options.key_normalize)
+    one_each = _ratings_as_integers(keyed.labels).with_columns(mos_label_source=pl.col("source").cast(SOURCE))
+    extras = {name: one_each.schema[name] for name in EXTRAS if one_each.get_column(name).count()}
+    side = TableSide.of(
+        schema,
+        table,
+        candidates=keys.LABEL_KEYS,
+        asked=options.feature_key_column,
+        key_normalize=options.key_normalize,
+        key_regex=options.feature_key_regex,
+        columns={
+            "mos": pl.Float64(),
+            "mos_raw_0_100": pl.Float64(),
+            options.status_column: STATUS,
+            "mos_label_source": SOURCE,
+            **extras,
+        },
+        overwrite=options.overwrite,
+    )
+    counts = count_keys(keyed.rows.with_columns(rows=pl.lit(1)))
+    return LabelPlan(side, options, one_each, keyed.sources, counts)
+
+
+def _ratings_as_integers(labels: pl.DataFrame) -> pl.DataFrame:
+    """Numbers of ratings as Int64, unless one of them is a fraction."""
+    ratings = labels.get_column("mos_n_ratings").drop_nulls()
+    if (ratings == ratings.floor()).all():
+        return labels.with_columns(pl.col("mos_n_ratings").cast(pl.Int64))
+    return labels
+
+
+def check_label_options(options: LabelOptions) -> None:
+    """Refuses option values that no table could make right.
+
+    Raises:
+        OptionError: Names the option and what was expected.
+    """
+    check_choices(options, {"key_normalize": keys.KEY_NORMALIZE})
+    parse_scale(options.label_scale)
+    for option in ("feature_key_regex", "label_key_regex"):
+        pattern = getattr(options, option)
+        if pattern is not None:
+            keys.check_regex(pattern, option=option)
+    if not 0 <= options.min_match_rate <= 1:
+        raise OptionError(
+            f"min_match_rate: {options.min_match_rate!r}; expected a share from 0 to 1",
+            option="min_match_rate",
+        )
+    taken = {"mos", "mos_raw_0_100", "mos_label_source", *EXTRAS}
+    if not options.status_column.strip() or options.status_column in taken:
+        raise OptionError(
+            f"status_column: {options.status_column!r}; expected a column name of its own",
+            option="status_column",
+        )

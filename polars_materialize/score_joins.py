@@ -1,0 +1,256 @@
+"""Scores joined onto feature tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_args
+
+import msgspec
+import polars as pl
+
+from polars_materialize import guards, keys
+from polars_materialize.errors import BadScoreError, MissingScoreError, OptionError
+from polars_materialize.joins import SOURCE, Frame, TableSide, check_choices, count_keys, join, sum_rows
+from polars_materialize.options import KeyNormalize, Policy, ScoreOptions
+from polars_materialize.reports import ScoreKeyCounts, ScorerCounts
+from polars_materialize.scores import complete_scores, key_scores, scorer_slugs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+STATUS = pl.Enum(["ok", "bad", "missing"])
+
+
+@dataclass(frozen=True)
+class ScoreEvidence:
+    """Scores for the distinct key values of one table, checked.
+
+    Attributes:
+        frame: One row for each key value that keeps its rows: the value, under the key column's name, and
+            the new columns.
+        input_rows: The table's rows.
+        output_rows: Its rows after `drop`.
+        competitors: What was joined, by scorer.
+        keys: The counts of both sides.
+    """
+
+    frame: pl.DataFrame
+    input_rows: int
+    output_rows: int
+    competitors: dict[str, ScorerCounts]
+    keys: ScoreKeyCounts
+
+
+def join_scores(
+    frame: Frame,
+    scores: pl.LazyFrame | pl.DataFrame,
+    *,
+    key_column: str | None = None,
+    key_normalize: KeyNormalize = "auto",
+    missing_policy: Policy = "mark",
+    bad_policy: Policy = "mark",
+    prefix: str = "second_opinion",
+    overwrite: bool = False,
+) -> Frame:
+    """Joins the scores of no-reference scorers onto a feature table, by clip key.
+
+    The scores are collected now, since their scorers decide the new columns. Of a lazy table only the
+    schema is read; its guards fire when the result is collected. The number and the order of rows never
+    change, `drop` aside, and neither do other columns. Keys may repeat (frames of a clip).
+
+    Args:
+        frame: The feature table, one row a clip or a frame.
+        scores: Scores as `scan_scores` gives them, or a frame of your own with at least `scorer`, `key`
+            and `score`.
+        key_column: The table's key column; else the first of `keys.SCORE_KEYS` that it has.
+        key_normalize: `raw`; `basename`; `stem`, the basename less a media suffix; `auto`, basename where a
+            column's name speaks of files, else raw. For both sides, except sidecars with a rule of
+            their own.
+        missing_policy: Rows that lack a scorer: `mark` keeps them, `drop` drops them, `fail` refuses.
+        bad_policy: Rows with a score whose status is `bad`: the same.
+        prefix: What the names of the new columns begin with.
+        overwrite: Replace columns that the table already has, in place.
+
+    Returns:
+        The table with five columns for each scorer, scorers sorted:
+        `<prefix>_<slug>_score` (Float64; null if missing), `_status` (Enum `ok`, `bad`, `missing`),
+        `_runtime_ms` (Float64, milliseconds), `_frames` (Int64; how many frame scores were averaged, 0 for
+        a plain score) and `_source` (Categorical; the sidecar).
+
+    Raises:
+        OptionError: If an option is not valid, or `scores` is not a frame of scores.
+        KeyColumnError: If the table has no key column.
+        ColumnExistsError: If it has one of the new columns, without `overwrite`.
+        ScorerNameError: If a scorer's name gives no column name, or the same as another's.
+        DuplicateKeyError: If a scorer has two scores of one key.
+        FoldingError: On collecting, if `auto` would make one key of different feature values.
+        MissingScoreError: On collecting, under `missing_policy="fail"`.
+        BadScoreError: On collecting, under `bad_policy="fail"`.
+
+    Example:
+        >>> features = pl.LazyFrame({"clip_id": ["a", "a", "b"], "vmaf": [90.0, 91.0, 40.0]})
+        >>> scores = pl.DataFrame({"scorer": "dover", "key": ["a"], "score": [0.7]})
+        >>> joined = features.pipe(join_scores, scores)
+        >>> joined.select("clip_id", "second_opinion_dover_score").collect().rows()
+        [('a', 0.7), ('a', 0.7), ('b', None)]
+    """
+    options = ScoreOptions(
+        key_column=key_column,
+        key_normalize=key_normalize,
+        missing_policy=missing_policy,
+        bad_policy=bad_policy,
+        prefix=prefix,
+        overwrite=overwrite,
+    )
+    return join(frame, lambda schema: plan_scores(schema, scores, options, table="the feature table"))
+
+
+def plan_scores(
+    schema: pl.Schema, scores: pl.LazyFrame | pl.DataFrame, options: ScoreOptions, *, table: str
+) -> ScorePlan:
+    """Checks all of a join that the table's schema and the scores alone can tell.
+
+    Args:
+        schema: The feature table's.
+        scores: The scores; collected here.
+        options: The join's options.
+        table: What to call the feature table in an error.
+    """
+    check_score_options(options)
+    long = complete_scores(scores.lazy().collect())
+    slugs = scorer_slugs(long)
+    side = TableSide.of(
+        schema,
+        table,
+        candidates=keys.SCORE_KEYS,
+        asked=options.key_column,
+        key_normalize=options.key_normalize,
+        columns={
+            f"{options.prefix}_{slug}_{part}": dtype
+            for slug in slugs.values()
+            for part, dtype in _PARTS.items()
+        },
+        overwrite=options.overwrite,
+        drops="drop" in (options.missing_policy, options.bad_policy),
+    )
+    return ScorePlan(side, options, key_scores(long, options.key_normalize), slugs)
+
+
+_PARTS: Mapping[str, pl.DataType] = {
+    "score": pl.Float64(),
+    "status": STATUS,
+    "runtime_ms": pl.Float64(),
+    "frames": pl.Int64(),
+    "source": SOURCE,
+}
+
+
+def check_score_options(options: ScoreOptions) -> None:
+    """Refuses option values that no table could make right.
+
+    Raises:
+        OptionError: Names the option and what was expected.
+    """
+    policies = get_args(Policy)
+    choices = {"key_normalize": keys.KEY_NORMALIZE, "missing_policy": policies, "bad_policy": policies}
+    check_choices(options, choices)
+    if not options.prefix.strip():
+        raise OptionError("prefix: expected the beginning of a column name, not blank text", option="prefix")
+
+
+@dataclass(frozen=True)
+class ScorePlan:
+    """A join of scores onto one table: everything but the table's rows."""
+
+    side: TableSide
+    options: ScoreOptions
+    scores: pl.DataFrame
+    slugs: dict[str, str]
+
+    def evidence(self, values: pl.DataFrame) -> ScoreEvidence:
+        """Attaches scores to distinct key values, and applies every guard and policy there.
+
+        Raises:
+            FoldingError: If `auto` makes one key of different values.
+            MissingScoreError: Under `missing_policy="fail"`.
+            BadScoreError: Under `bad_policy="fail"`.
+        """
+        keyed = self.side.keyed(values)
+        wide, competitors, unmatched, bad = keyed, {}, [], []
+        for scorer, slug in self.slugs.items():
+            prefix = f"{self.options.prefix}_{slug}"
+            own = self.scores.filter(pl.col("scorer") == scorer)
+            wide = _attach_scorer(wide, own, prefix)
+            state = wide.get_column(f"{prefix}_status")
+            rows = wide.select("key", "rows", scorer=pl.lit(scorer))
+            unmatched.append(rows.filter(state == "missing"))
+            bad.append(rows.filter(state == "bad"))
+            competitors[scorer] = ScorerCounts(
+                competitor=scorer,
+                column_prefix=prefix,
+                scores_loaded=own.height,
+                matched_rows=sum_rows(wide.filter(state == "ok")),
+                missing_rows=sum_rows(unmatched[-1]),
+                bad_rows=sum_rows(bad[-1]),
+                unused_scores=own.join(
+                    keyed, on="key", how="anti", nulls_equal=False, maintain_order="none"
+                ).height,
+            )
+        self._apply_fail("missing_policy", unmatched, "without a score", MissingScoreError)
+        self._apply_fail("bad_policy", bad, "with a bad score", BadScoreError)
+        kept = wide.filter(self._keeps())
+        return ScoreEvidence(
+            frame=kept.select(pl.col("value").alias(self.side.key), *self.side.columns),
+            input_rows=sum_rows(keyed),
+            output_rows=sum_rows(kept),
+            competitors=competitors,
+            keys=self._key_counts(keyed),
+        )
+
+    def _apply_fail(
+        self,
+        policy: str,
+        offenders: list[pl.DataFrame],
+        what: str,
+        error: type[MissingScoreError | BadScoreError],
+    ) -> None:
+        if getattr(self.options, policy) == "fail":
+            columns = ["scorer", "key", "rows"]
+            guards.refuse_status(pl.concat(offenders).select(columns), policy=policy, what=what, error=error)
+
+    def _keeps(self) -> pl.Expr:
+        """Whether the policies keep the rows of a key value."""
+        dropped = [
+            status
+            for policy, status in (("missing_policy", "missing"), ("bad_policy", "bad"))
+            if getattr(self.options, policy) == "drop"
+        ]
+        states = [pl.col(f"{self.options.prefix}_{slug}_status") for slug in self.slugs.values()]
+        return ~pl.any_horizontal(pl.lit(False), *(s == status for s in states for status in dropped))
+
+    def _key_counts(self, keyed: pl.DataFrame) -> ScoreKeyCounts:
+        sides = self.scores.partition_by("scorer", as_dict=True)
+        return ScoreKeyCounts(
+            **msgspec.structs.asdict(count_keys(keyed)),
+            scores={scorer: count_keys(sides[scorer,].with_columns(rows=pl.lit(1))) for scorer in self.slugs},
+        )
+
+
+def _attach_scorer(wide: pl.DataFrame, own: pl.DataFrame, prefix: str) -> pl.DataFrame:
+    """One scorer's five columns, for every key value."""
+    columns = own.select(
+        "key", *(pl.col(part).cast(dtype).alias(f"{prefix}_{part}") for part, dtype in _PARTS.items())
+    )
+    joined = wide.join(
+        columns,
+        on="key",
+        how="left",
+        nulls_equal=False,
+        coalesce=True,
+        maintain_order="left",
+        validate="m:1",
+    )
+    return joined.with_columns(
+        pl.col(f"{prefix}_status").fill_null(pl.lit("missing", dtype=STATUS)),
+        pl.col(f"{prefix}_frames").fill_null(0),
+    )
