@@ -101,6 +101,13 @@ def text(field: Field) -> pl.Expr:
     return pl.when(trimmed != "").then(trimmed)
 
 
+def stated(field: Field) -> pl.Expr:
+    """As `text`, but a list or an object counts as something, whatever it says."""
+    if field.dtype.is_nested():
+        return pl.when(field.expr.is_not_null()).then(pl.lit("(not text)"))
+    return text(field)
+
+
 def number(field: Field) -> pl.Expr:
     """A field as a finite Float64; numbers written as text count, booleans do not."""
     if field.dtype == pl.String():

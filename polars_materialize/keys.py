@@ -209,8 +209,8 @@ def key_text(column: pl.Expr, dtype: pl.DataType, *, name: str, table: str) -> p
     """
     if dtype.is_float():
         exact = column.cast(pl.Float64)
-        whole = exact.is_finite() & (exact == exact.floor()) & (exact.abs() < 2.0**63)
-        digits = pl.when(whole).then(exact).cast(pl.Int64).cast(pl.String)
+        whole = exact.is_finite() & (exact == exact.floor()) & (exact.abs() < 2.0**127)
+        digits = pl.when(whole).then(exact).cast(pl.Int128).cast(pl.String)
         return pl.when(~column.is_nan()).then(pl.coalesce(digits, column.cast(pl.String)))
     if dtype.is_integer():
         return column.cast(pl.String)

@@ -201,13 +201,13 @@ def check_label_file(entry: LabelFile) -> None:
 
 def read_labels(files: Sequence[tuple[LabelFile, Sequence[File]]]) -> pl.DataFrame:
     """Reads label files now; see `scan_labels`."""
-    parts = [
-        _extract(records, entry, file)
+    return pl.concat(
+        pl.concat([_extract(records, entry, file) for records in read_records([file])])
+        .sort("row")
+        .drop("row")
         for entry, found in files
         for file in found
-        for records in read_records([file])
-    ]
-    return pl.concat(parts)
+    )
 
 
 def _extract(records: Records, entry: LabelFile, file: File) -> pl.DataFrame:
@@ -228,7 +228,7 @@ def _extract(records: Records, entry: LabelFile, file: File) -> pl.DataFrame:
         raise LabelError(problems.head(LISTED).rows(), problems.height)
     text = keys.key_text(pl.col(key), frame.schema[key], name=key, table=file.written)
     long = frame.select(
-        pl.int_range(pl.len()).alias("row"),  # gives the frame its height if all else is a literal
+        pl.int_range(pl.len()).alias("height"),  # gives the frame its height if all else is a literal
         text.alias("key"),
         fields.number(mos).alias("value"),
         _as_written(mos).alias("written"),
@@ -238,7 +238,7 @@ def _extract(records: Records, entry: LabelFile, file: File) -> pl.DataFrame:
         pl.lit(entry.scale, dtype=pl.String).alias("scale"),
         *(expr.alias(name) for name, expr in extras.items()),
     )
-    return long.with_columns(records.source, records.place).select(LABEL_SCHEMA.names())
+    return long.with_columns(records.source, records.place, records.row).select("row", *LABEL_SCHEMA.names())
 
 
 def _mos_column(frame: pl.DataFrame, entry: LabelFile, file: File) -> fields.Field:

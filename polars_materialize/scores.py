@@ -215,7 +215,7 @@ def _read_entry(sidecar: Sidecar, files: Sequence[File]) -> pl.DataFrame:
             f"no row has the {option} {name!r}; the rows have {listing(columns)}"
             f"{did_you_mean(name, columns)}",
         )
-    return _named(pl.concat(parts), sidecar)
+    return _named(pl.concat(parts).sort("row").drop("row"), sidecar)
 
 
 @dataclass(frozen=True)
@@ -250,12 +250,12 @@ def _extract(records: Records, shape: _Shape, sidecar: Sidecar) -> pl.DataFrame:
     score = _score(shape, [sidecar.score_field] if sidecar.score_field else SCORE_FIELDS)
     runtime = _runtime(shape, [sidecar.runtime_field] if sidecar.runtime_field else RUNTIME_FIELDS)
     status_names = [sidecar.status_field] if sidecar.status_field else STATUS_FIELDS
-    statuses = [fields.text(field) for field in fields.find_fields(shape.schema, status_names)]
+    statuses = [fields.stated(field) for field in fields.find_fields(shape.schema, status_names)]
     is_ok = _means_ok(fields.first(statuses, pl.String()))
     scorers = [fields.text(field) for field in shape.find(SCORER_FIELDS)]
     key, key_field = _key(shape, sidecar)
     long = records.frame.select(
-        pl.int_range(pl.len()).alias("row"),  # gives the frame its height if all else is a literal
+        pl.int_range(pl.len()).alias("height"),  # gives the frame its height if all else is a literal
         fields.first(scorers, pl.String()).alias("scorer"),
         key.alias("key"),
         score.value.alias("score"),
@@ -265,11 +265,11 @@ def _extract(records: Records, shape: _Shape, sidecar: Sidecar) -> pl.DataFrame:
         key_field.alias("key_field"),
         pl.lit(sidecar.key_normalize, dtype=pl.String).alias("key_normalize"),
         pl.lit(sidecar.key_regex, dtype=pl.String).alias("key_regex"),
-    ).with_columns(records.source, records.place)
+    ).with_columns(records.source, records.place, records.row)
     if sidecar.key_field == FILE_NAME:
         name = keys.normalize_key(pl.col("source"), "basename")
         long = long.with_columns(key=name, key_field=pl.lit(FILE_NAME))
-    return long.select(SCORE_SCHEMA.names())
+    return long.select("row", *SCORE_SCHEMA.names())
 
 
 def _score(shape: _Shape, names: Sequence[str]) -> fields.Pooled:

@@ -215,17 +215,20 @@ class Records(NamedTuple):
         frame: The rows, with the columns that their file has.
         source: The file of each row, as the user wrote it.
         place: The file and the line (`scores.jsonl:17`) or row (`scores.json: rows[3]`) of each row.
+        row: The number of each row, over all batches.
     """
 
     frame: pl.DataFrame
     source: pl.Series
     place: pl.Series
+    row: pl.Series
 
 
 def read_records(files: Sequence[File], wrappers: Sequence[str] = ("rows",)) -> Iterator[Records]:
     """Reads small tables now, batch by batch, with the place of every row.
 
-    Batches may differ in columns and dtypes; each holds its own values exactly.
+    Batches may differ in columns and dtypes; each holds its own values exactly. Rows with fields of other
+    kinds than their neighbours' come in batches of their own; `Records.row` has the order of all.
 
     Args:
         files: The files to read.
@@ -235,36 +238,70 @@ def read_records(files: Sequence[File], wrappers: Sequence[str] = ("rows",)) -> 
     Raises:
         TableError: If a file is not of its format; names the file and the line.
     """
+    start = 0
+    for chunk, source, frame in _read_chunks(files, wrappers):
+        rows = source.len()
+        for records in _parts(chunk, source, frame):
+            yield records._replace(row=records.row + start)
+        start += rows
+
+
+_Chunk = tuple[jsonl.Chunk | pl.Series, pl.Series, pl.DataFrame]
+"""Rows with their places (or the chunk that knows them), and the file of each."""
+
+
+def _read_chunks(files: Sequence[File], wrappers: Sequence[str]) -> Iterator[_Chunk]:
+    documents = [file for file in files if file.format == "json"]
     for file in files:
-        if file.format != "json":
+        if file not in documents:
             try:
                 yield from _read_rows(file)
             except (pl.exceptions.PolarsError, OSError) as error:
                 raise TableError(file.written, f"cannot be read: {_first_line(error)}") from None
-    documents = [file for file in files if file.format == "json"]
     for chunk, sources in jsonl.read_documents(documents, wrappers, single=True):
         frame = jsonl.infer(chunk, dtypes.Profile())
-        yield Records(frame, pl.Series("source", sources, dtype=pl.String), chunk.all_places(frame.height))
+        yield chunk, pl.Series("source", sources, dtype=pl.String), frame
 
 
-def _read_rows(file: File) -> Iterator[Records]:
+def _read_rows(file: File) -> Iterator[_Chunk]:
     if file.format == "jsonl":
+        empty = True
         for chunk in jsonl.read_lines(file):
             frame = jsonl.infer(chunk, dtypes.Profile())
-            yield _records(file, frame, chunk.all_places(frame.height))
+            empty = False
+            yield chunk, _repeat(file.written, frame.height), frame
+        if empty:
+            raise TableError(file.written, "the file is empty; expected one JSON object a line")
         return
     frame = scan_files([file]).collect()
     if file.format == "csv":
-        numbers = csv.line_numbers(file, frame.height)
-        yield _records(file, frame, f"{file.written}:" + numbers.cast(pl.String))
+        place = f"{file.written}:" + csv.line_numbers(file, frame.height).cast(pl.String)
     else:
-        rows = pl.int_range(frame.height, eager=True).cast(pl.String)
-        yield _records(file, frame, f"{file.written}: rows[" + rows + "]")
+        row = pl.int_range(frame.height, eager=True).cast(pl.String)
+        place = f"{file.written}: rows[" + row + "]"
+    yield place, _repeat(file.written, frame.height), frame
 
 
-def _records(file: File, frame: pl.DataFrame, place: pl.Series) -> Records:
-    source = pl.Series("source", [file.written], dtype=pl.String).new_from_index(0, frame.height)
-    return Records(frame, source, place.alias("place"))
+def _parts(chunk: jsonl.Chunk | pl.Series, source: pl.Series, frame: pl.DataFrame) -> Iterator[Records]:
+    """A chunk's rows, in parts of one shape each."""
+    if isinstance(chunk, pl.Series):
+        yield Records(frame, source, chunk.alias("place"), _numbers(frame))
+        return
+    parts = jsonl.split_by_shape(chunk, frame)
+    if not parts:
+        yield Records(frame, source, chunk.all_places(frame.height), _numbers(frame))
+    for rows, part in parts:
+        own = jsonl.infer(part, dtypes.Profile())
+        row = pl.Series("row", rows, dtype=pl.Int64)
+        yield Records(own, source.gather(row), part.all_places(own.height), row)
+
+
+def _numbers(frame: pl.DataFrame) -> pl.Series:
+    return pl.int_range(frame.height, eager=True, dtype=pl.Int64).alias("row")
+
+
+def _repeat(text: str, times: int) -> pl.Series:
+    return pl.Series("source", [text], dtype=pl.String).new_from_index(0, times)
 
 
 def _first_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ no field, but one of a column's types may then fail to parse; a lone surrogate r
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ CHUNK_BYTES = 32 << 20
 BOM = b"\xef\xbb\xbf"
 NOT_JSON_TOKEN = re.compile(rb"-?Infinity|NaN")
 STRING = re.compile(rb'("(?:[^"\\]|\\.)*")')
+NOT_TEXT = ("true", "false", "NaN", "Infinity", "-Infinity")
+"""What values that are no text look like in a column of text."""
+
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -126,52 +130,50 @@ def _document_rows(file: File, wrappers: Sequence[str], *, single: bool) -> Iter
         data = stream.read().removeprefix(BOM)
     if not data or data.isspace():
         raise TableError(file.written, "the file is empty; expected JSON")
-    decode, encode = _decode_raw, bytes
-    try:
-        document = _decode_raw(data)
-    except msgspec.MsgspecError:
-        # Python's own decoder takes the NaN that Python's own encoder writes.
-        decode, encode = _decode_plain, _encode_plain  # type: ignore[assignment]
-        try:
-            document = _decode_plain(data)
-        except (ValueError, RecursionError) as error:
-            raise _not_json(file, error) from None
+    document, encode = _decode_document(data, file)
     if isinstance(document, dict):
-        for name in wrappers:
-            if name in document:
-                inner = decode(document[name]) if decode is _decode_raw else document[name]
-                if not isinstance(inner, list):
-                    raise TableError(file.written, f"{name!r}: expected a list of row objects")
-                document = inner
-                break
-        else:
-            if not single:
-                raise TableError(
-                    file.written, f"expected a list of row objects or an object with {wrappers[0]!r}"
-                )
-            yield file.written, data.replace(b"\n", b" ").replace(b"\r", b" ")
+        name = next((name for name in wrappers if name in document), None)
+        if name is None and single:
+            yield file.written, _one_line(data)
             return
+        if name is None:
+            problem = f"expected a list of row objects or an object with {wrappers[0]!r}"
+            raise TableError(file.written, problem)
+        document = document[name]
+        if isinstance(document, msgspec.Raw) and bytes(document).startswith(b"["):
+            document = _decode_raw(document)
+        if not isinstance(document, list):
+            raise TableError(file.written, f"{name!r}: expected a list of row objects")
     if not isinstance(document, list):
         raise TableError(file.written, "expected a list of row objects or an object")
     for index, row in enumerate(document):
         place = f"{file.written}: rows[{index}]"
-        line = encode(row).replace(b"\n", b" ").replace(b"\r", b" ")
+        line = _one_line(encode(row))
         if not line.lstrip().startswith(b"{"):
             raise TableError(place, "not a JSON object")
         yield place, line
 
 
+def _decode_document(data: bytes, file: File) -> tuple[object, Callable[[Any], bytes]]:
+    """Decodes the outer level of a document, and says how its rows are encoded again."""
+    try:
+        return _decode_raw(data), bytes
+    except msgspec.MsgspecError:
+        pass
+    try:  # Python's own decoder takes the NaN that Python's own encoder writes
+        return json.loads(data), lambda row: json.dumps(row).encode()
+    except (ValueError, RecursionError) as error:
+        raise _not_json(file, error) from None
+
+
+def _one_line(data: bytes) -> bytes:
+    """JSON text without line ends, which stand only between tokens."""
+    return data.replace(b"\n", b" ").replace(b"\r", b" ")
+
+
 def _decode_raw(data: bytes | msgspec.Raw) -> object:
     """Decodes one level of JSON and leaves what is below as it is written."""
     return msgspec.json.decode(data, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
-
-
-def _decode_plain(data: bytes) -> object:
-    return json.loads(data)
-
-
-def _encode_plain(row: object) -> bytes:
-    return json.dumps(row).encode()
 
 
 def _not_json(file: File, error: Exception) -> TableError:
@@ -222,6 +224,58 @@ def infer(chunk: Chunk, profile: dtypes.Profile) -> pl.DataFrame:
         frame = parse(chunk, exact)
     profile.add(frame, exact)
     return frame
+
+
+def split_by_shape(chunk: Chunk, frame: pl.DataFrame) -> list[tuple[list[int], Chunk]]:
+    """Parts a chunk so that no field is text in one row and a list, an object, a boolean or NaN in another.
+
+    One column cannot be both, so all of such a field reads as text; apart, each part keeps its kind.
+
+    Returns:
+        For each part its rows' numbers, and its chunk; nothing if the chunk is of one shape.
+    """
+    leaves = [leaf for name, dtype in frame.schema.items() for leaf in dtypes.leaves(dtype, (name,))]
+    texts = [dtypes.leaf_values(frame, path) for path, leaf in leaves if leaf == pl.String()]
+    if not any((text.str.head(1).is_in(["{", "["]) | text.is_in(NOT_TEXT)).any() for text in texts):
+        return []
+    lines = chunk.lines()
+    shapes = [frozenset(_shape(json.loads(line))) for _, line in lines]
+    kinds: dict[dtypes.Path, set[str]] = {}
+    for shape in shapes:
+        for path, kind in shape:
+            kinds.setdefault(path, set()).add(kind)
+    mixed = {path for path, found in kinds.items() if len(found) > 1}
+    groups: dict[frozenset[tuple[dtypes.Path, str]], list[int]] = {}
+    for row, shape in enumerate(shapes):
+        groups.setdefault(frozenset(part for part in shape if part[0] in mixed), []).append(row)
+    if len(groups) < 2:
+        return []
+    places = chunk.all_places(len(lines)).to_list()
+    return [
+        (
+            rows,
+            Chunk(b"\n".join(lines[row][1] for row in rows), chunk.source, places=[places[r] for r in rows]),
+        )
+        for rows in groups.values()
+    ]
+
+
+def _shape(value: Any, path: dtypes.Path = ()) -> Iterator[tuple[dtypes.Path, str]]:
+    """What kinds of value a JSON value holds, and where."""
+    if isinstance(value, dict):
+        yield path, "object"
+        for name, member in value.items():
+            yield from _shape(member, (*path, name))
+    elif isinstance(value, list):
+        yield path, "list"
+        for item in value:
+            yield from _shape(item, (*path, dtypes.ITEM))
+    elif isinstance(value, bool):
+        yield path, "boolean"
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield path, "token"
+    elif value is not None:
+        yield path, "scalar"
 
 
 def _polars(data: bytes, schema: dtypes.Schema) -> pl.DataFrame:
