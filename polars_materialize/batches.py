@@ -12,18 +12,23 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from polars_materialize.errors import ManifestError, MaterializeError, OptionError, TableError
-from polars_materialize.label_joins import check_label_options
-from polars_materialize.labels import check_label_file, list_labels
+from polars_materialize.errors import ManifestError, MaterializeError, OptionError
+from polars_materialize.labels import list_labels
 from polars_materialize.manifests import Manifest, Paths, check_paths, read_manifest
-from polars_materialize.options import LabelFile, LabelOptions, LabelTable, ScoreOptions, ScoreTable, Sidecar
+from polars_materialize.options import LabelOptions, LabelTable, ScoreOptions, ScoreTable, Sidecar
 from polars_materialize.provenance import Hasher, Inputs, describe, run_provenance
 from polars_materialize.reports import BatchReport, escape, to_json
 from polars_materialize.reports import table as table_of
-from polars_materialize.runs import Context, PathLike, builtins, run_label_table, run_score_table
-from polars_materialize.score_joins import check_score_options
-from polars_materialize.scores import check_sidecar
-from polars_materialize.tables import File, find, staged
+from polars_materialize.runs import (
+    Context,
+    PathLike,
+    builtins,
+    check_label_table,
+    check_score_table,
+    run_label_table,
+    run_score_table,
+)
+from polars_materialize.tables import find, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +36,6 @@ if TYPE_CHECKING:
     from polars_materialize.provenance import Described
 
 Table = TypeVar("Table", bound=msgspec.Struct)
-Entry = TypeVar("Entry", Sidecar, LabelFile)
 
 
 @dataclass(frozen=True)
@@ -69,29 +73,6 @@ class Kind(Generic[Table]):
     line: str
 
 
-def _check_score_table(table: ScoreTable) -> None:
-    check_score_options(table)
-    _check_out(table.out)
-    if not table.scores:
-        raise OptionError("scores: expected at least one sidecar", option="scores")
-    for index, entry in enumerate(table.scores):
-        _check_entry(check_sidecar, Sidecar.of(entry), f"scores[{index}]")
-
-
-def _check_out(out: str) -> None:
-    try:
-        File.of(out)
-    except TableError as error:
-        raise OptionError(str(error), option="out") from None
-
-
-def _check_entry(check: Callable[[Entry], None], entry: Entry, place: str) -> None:
-    try:
-        check(entry)
-    except OptionError as error:
-        raise OptionError(str(error), option=place) from None
-
-
 SECOND_OPINION = Kind(
     name="second-opinion",
     title="Second-opinion batch",
@@ -99,7 +80,7 @@ SECOND_OPINION = Kind(
     table=ScoreTable,
     options=ScoreOptions,
     run=run_score_table,
-    check=_check_score_table,
+    check=check_score_table,
     inputs=lambda table: [
         ("features", table.features),
         *((f"scores[{i}]", Sidecar.of(entry).path) for i, entry in enumerate(table.scores)),
@@ -113,15 +94,6 @@ SECOND_OPINION = Kind(
 )
 
 
-def _check_label_table(table: LabelTable) -> None:
-    check_label_options(table)
-    _check_out(table.out)
-    if not table.labels:
-        raise OptionError("labels: expected at least one label file", option="labels")
-    for index, entry in enumerate(list_labels(table.labels)):
-        _check_entry(check_label_file, entry, f"labels[{index}]")
-
-
 MOS_LABELS = Kind(
     name="mos-labels",
     title="MOS-label batch",
@@ -129,7 +101,7 @@ MOS_LABELS = Kind(
     table=LabelTable,
     options=LabelOptions,
     run=run_label_table,
-    check=_check_label_table,
+    check=check_label_table,
     inputs=lambda table: [
         ("features", table.features),
         *((f"labels[{i}]", entry.path) for i, entry in enumerate(list_labels(table.labels))),
@@ -249,7 +221,8 @@ def _check_tables(read: Manifest[Table], form: Kind[Table], outputs: Mapping[str
         except MaterializeError as error:
             option = error.fields.get("option")
             place = f"$.tables[{index}]" + (f".{option}" if option else "")
-            raise ManifestError(read.written, str(error), place=place) from None
+            problem = str(error).removeprefix(f"{str(option).rpartition('.')[2].partition('[')[0]}: ")
+            raise ManifestError(read.written, problem, place=place) from None
     check_paths(
         read,
         lambda table: Paths(form.inputs(table), _output_paths(table, form)),

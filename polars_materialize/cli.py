@@ -232,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         click.echo(f"error: {error}", err=True)
         return 1
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; nothing was written", err=True)
+        click.echo("interrupted; what was being written is left as it was", err=True)
         return 130
     except OSError as error:
         click.echo(f"error: {error.filename or 'files'}: {error.strerror or error}", err=True)

@@ -40,6 +40,16 @@ def listing(items: Iterable[object], *, limit: int = LISTED, total: int | None =
     return f"{text} and {more:,} more" if more > 0 else text
 
 
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """A count with its noun.
+
+    Example:
+        >>> counted(1, "clip"), counted(1200, "clip")
+        ('1 clip', '1,200 clips')
+    """
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names the nearest of `known`, or nothing.
 

@@ -17,6 +17,7 @@ from polars_materialize.errors import (
     FoldingError,
     MatchRateError,
     MissingScoreError,
+    counted,
     listing,
 )
 
@@ -47,9 +48,9 @@ def refuse_folding(keyed: pl.DataFrame, *, column: str) -> None:
         f"{listing(texts, limit=3)} would all be {key!r}" for key, texts in folded.head(3).iter_rows()
     )
     raise FoldingError(
-        f"key_normalize 'auto' takes the basename of {column!r}, which makes {folded.height:,} keys of "
-        f"several values each: {examples}; say 'raw' to keep them apart, or 'basename' or 'stem' if "
-        "they are the same clip",
+        f"key_normalize 'auto' takes the basename of {column!r}, and so would make "
+        f"{counted(folded.height, 'key')} of several values each: {examples}; "
+        "say 'raw' to keep them apart, or 'basename' or 'stem' if they are the same clip",
         column=column,
         offenders=folded,
     )
@@ -121,8 +122,8 @@ def refuse_status(
         clips = part.filter(pl.col("key").is_not_null())
         names = listing(clips.get_column("key").head(LISTED), total=clips.height)
         keyless = int(part.filter(pl.col("key").is_null()).get_column("rows").sum())
-        text = f"{scorer}: {int(part.get_column('rows').sum()):,} rows {what}"
-        text += f", {clips.height:,} clips: {names}" if names else ""
-        text += f", {keyless:,} of the rows without a key" if keyless else ""
+        text = f"{scorer}: {counted(int(part.get_column('rows').sum()), 'row')} {what}"
+        text += f", {counted(clips.height, 'clip')}: {names}" if names else ""
+        text += f", {counted(keyless, 'row')} of them without a key" if keyless else ""
         texts.append(text)
     raise error(f"{policy} 'fail': {'; '.join(texts)}", offenders)

@@ -242,7 +242,7 @@ def normalize_key(
     key = text.str.strip_chars_end("/\\").str.replace(r"(?s)^.*[/\\]", "")
     if rule == "stem":
         if sidecar_name:
-            key = _without_suffix(key, REPORT_SUFFIXES)
+            key = _without_suffix(_without_suffix(key, ("gz", "zst")), REPORT_SUFFIXES)
         key = _without_suffix(key, MEDIA_SUFFIXES)
     return _unless_blank(key)
 

@@ -121,13 +121,11 @@ def _convert(written: str, value: object, struct: type[Table], place: str) -> Ta
     if not isinstance(value, dict):
         raise ManifestError(written, "expected an object", place=place)
     hints = typing.get_type_hints(struct)
+    _check_names(written, value, [struct], place)
     for name, member in value.items():
-        if name not in hints:
-            raise ManifestError(
-                written,
-                f"unknown name{did_you_mean(name, hints)}; expected one of {' '.join(sorted(hints))}",
-                place=f"{place}.{name}",
-            )
+        for index, item in enumerate(member if isinstance(member, list) else ()):
+            if isinstance(item, dict):
+                _check_names(written, item, _structs(hints[name]), f"{place}.{name}[{index}]")
         choices = _choices(hints[name])
         if choices and isinstance(member, str) and member not in choices:
             hint = did_you_mean(member, choices)
@@ -143,6 +141,27 @@ def _convert(written: str, value: object, struct: type[Table], place: str) -> Ta
         inner = inner.strip("`").removeprefix("$")
         lowered = problem[:1].lower() + problem[1:]
         raise ManifestError(written, lowered.replace("`", ""), place=f"{place}{inner}") from None
+
+
+def _check_names(
+    written: str, value: dict[str, Any], structs: Sequence[type[msgspec.Struct]], place: str
+) -> None:
+    """Refuses names that none of the structs has."""
+    known = sorted({name for struct in structs for name in struct.__struct_fields__})
+    for name in value:
+        if name not in known:
+            raise ManifestError(
+                written,
+                f"unknown name{did_you_mean(name, known)}; expected one of {' '.join(known)}",
+                place=f"{place}.{name}",
+            )
+
+
+def _structs(hint: object) -> list[type[msgspec.Struct]]:
+    """The structs inside of a type hint."""
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return [hint]
+    return [struct for part in typing.get_args(hint) for struct in _structs(part)]
 
 
 def _choices(hint: object) -> tuple[str, ...]:

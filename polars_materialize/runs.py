@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from polars_materialize import reports
+from polars_materialize.errors import OptionError, TableError
 from polars_materialize.label_joins import LabelEvidence, LabelPlan, check_label_options, plan_labels
-from polars_materialize.labels import LabelLike, find_labels, list_labels, read_labels
+from polars_materialize.labels import LabelLike, check_label_file, find_labels, list_labels, read_labels
 from polars_materialize.options import LabelFile, LabelTable, ScoreTable, Sidecar
 from polars_materialize.provenance import Hasher, Inputs, describe, run_provenance
 from polars_materialize.reports import LabelAudit, LabelKeyCounts, ScoreAudit
 from polars_materialize.score_joins import ScoreEvidence, ScorePlan, check_score_options, plan_scores
-from polars_materialize.scores import SidecarLike, find_sidecars, list_sidecars, read_scores
+from polars_materialize.scores import SidecarLike, check_sidecar, find_sidecars, list_sidecars, read_scores
 from polars_materialize.tables import File, check_sink, find, scan_files, staged, write
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ PathLike = str | os.PathLike[str]
 AnyPlan = TypeVar("AnyPlan", ScorePlan, LabelPlan)
 AnyEvidence = TypeVar("AnyEvidence", ScoreEvidence, LabelEvidence)
 Audit = TypeVar("Audit", ScoreAudit, LabelAudit)
+Entry = TypeVar("Entry", Sidecar, LabelFile)
 FOOTER_KEY = "polars_materialize.audit"
 """Where a Parquet output keeps its own audit, less its provenance: that lists every input file."""
 
@@ -154,7 +156,8 @@ def materialize_scores(
         overwrite=overwrite,
     )
     with Hasher() as hasher:
-        return run_score_table(table, _context("second-opinion", argv, base_dir, hasher))
+        context = _context("second-opinion table" if argv else "materialize_scores", argv, base_dir, hasher)
+        return run_score_table(table, context)
 
 
 def materialize_labels(
@@ -234,17 +237,18 @@ def materialize_labels(
         overwrite=overwrite,
     )
     with Hasher() as hasher:
-        return run_label_table(table, _context("mos-labels", argv, base_dir, hasher))
+        context = _context("mos-labels table" if argv else "materialize_labels", argv, base_dir, hasher)
+        return run_label_table(table, context)
 
 
-def _context(kind: str, argv: Sequence[str], base_dir: PathLike | None, hasher: Hasher) -> Context:
+def _context(entrypoint: str, argv: Sequence[str], base_dir: PathLike | None, hasher: Hasher) -> Context:
     base = None if base_dir is None else Path(base_dir)
-    return Context(f"{kind} table", argv=argv, base_dir=base, hasher=hasher)
+    return Context(entrypoint, argv=argv, base_dir=base, hasher=hasher)
 
 
 def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
     """Runs one table of scores; see `materialize_scores`."""
-    check_score_options(table)
+    check_score_table(table)
     sidecars = find_sidecars([Sidecar.of(entry) for entry in table.scores], context.base_dir)
 
     def plan(schema: pl.Schema) -> ScorePlan:
@@ -272,7 +276,7 @@ def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
 
 def run_label_table(table: LabelTable, context: Context) -> LabelAudit:
     """Runs one table of labels; see `materialize_labels`."""
-    check_label_options(table)
+    check_label_table(table)
     found = find_labels(list_labels(table.labels), label_defaults(table), context.base_dir)
 
     def plan(schema: pl.Schema) -> LabelPlan:
@@ -307,6 +311,50 @@ def run_label_table(table: LabelTable, context: Context) -> LabelAudit:
 
     files = [file for _, parts in found for file in parts]
     return _run(table, context, _Run("labels", files, plan, LabelPlan.evidence, audit))
+
+
+def check_score_table(table: ScoreTable) -> None:
+    """Refuses what a table's options and paths alone show to be wrong.
+
+    Raises:
+        OptionError: Names the option.
+    """
+    check_score_options(table)
+    _check_out(table.out)
+    if not table.scores:
+        raise OptionError("scores: expected at least one sidecar", option="scores")
+    for index, entry in enumerate(table.scores):
+        _check_entry(check_sidecar, Sidecar.of(entry), f"scores[{index}]")
+
+
+def check_label_table(table: LabelTable) -> None:
+    """Refuses what a table's options and paths alone show to be wrong.
+
+    Raises:
+        OptionError: Names the option.
+    """
+    check_label_options(table)
+    _check_out(table.out)
+    if not table.labels:
+        raise OptionError("labels: expected at least one label file", option="labels")
+    for index, entry in enumerate(list_labels(table.labels)):
+        _check_entry(check_label_file, entry, f"labels[{index}]")
+
+
+def _check_out(out: str) -> None:
+    try:
+        File.of(out)
+    except TableError as error:
+        raise OptionError(f"out: {error}", option="out") from None
+
+
+def _check_entry(check: Callable[[Entry], None], entry: Entry, place: str) -> None:
+    try:
+        check(entry)
+    except OptionError as error:
+        inner = error.fields.get("option")
+        nested = inner if inner and inner not in place else None
+        raise OptionError(str(error), option=f"{place}.{nested}" if nested else place) from None
 
 
 def label_defaults(table: LabelTable) -> LabelFile:

@@ -25,6 +25,7 @@ from polars_materialize.errors import (
     ScorerNameError,
     SidecarError,
     TableError,
+    counted,
     did_you_mean,
     listing,
 )
@@ -432,7 +433,7 @@ def _refuse_duplicates(keyed: pl.DataFrame) -> None:
     ]
     more = f"; and {repeated.height - len(shown):,} more" if repeated.height > len(shown) else ""
     raise DuplicateKeyError(
-        f"{repeated.height:,} clips have more than one score of one scorer: {'; '.join(shown)}{more}; "
+        f"more than one score of {counted(repeated.height, 'clip')} by one scorer: {'; '.join(shown)}{more}; "
         "expected one row for each scorer and key",
         offenders=repeated,
     )

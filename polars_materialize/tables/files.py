@@ -119,6 +119,9 @@ def find(
         if not names:
             raise TableError(text, "the folder is empty")
         stem = text.rstrip("/\\")
+        inner = next((name for name in names if (path / name).is_dir()), None)
+        if inner is not None:
+            raise TableError(f"{stem}/{inner}", "is a folder in a folder; name the files with a glob")
         return [File.of(f"{stem}/{name}", base_dir, columns) for name in names]
     if glob.has_magic(text):
         names = sorted(glob.glob(text, root_dir=base_dir, recursive=True))  # noqa: PTH207 - keeps the text
