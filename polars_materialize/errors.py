@@ -73,7 +73,7 @@ class MaterializeError(ValueError):
 
     def __init__(self, message: str, **fields: Any) -> None:
         """Keeps the one-line message and its parts."""
-        super().__init__(" ".join(message.split("\n")))
+        super().__init__(" ".join(message.splitlines()))
         self.fields: Mapping[str, Any] = fields
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from polars_materialize.tables.dtypes import instance
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -68,7 +70,7 @@ def _members(field: Field) -> list[Field]:
     dtype = field.dtype
     if isinstance(dtype, pl.Struct):
         return [
-            Field(f"{field.name}.{part.name}", field.expr.struct.field(part.name), _instance(part.dtype))
+            Field(f"{field.name}.{part.name}", field.expr.struct.field(part.name), instance(part.dtype))
             for part in dtype.fields
         ]
     if isinstance(dtype, pl.List):
@@ -81,11 +83,7 @@ def _members(field: Field) -> list[Field]:
 
 def _item(lists: Field) -> Field:
     """The items of a list, for use inside of `list.eval`."""
-    return Field(lists.name, pl.element(), _instance(getattr(lists.dtype, "inner", pl.Null())))
-
-
-def _instance(dtype: object) -> pl.DataType:
-    return dtype() if isinstance(dtype, type) else dtype  # type: ignore[return-value]
+    return Field(lists.name, pl.element(), instance(getattr(lists.dtype, "inner", pl.Null())))
 
 
 def first(exprs: Sequence[pl.Expr], dtype: pl.DataType) -> pl.Expr:

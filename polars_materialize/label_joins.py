@@ -205,9 +205,9 @@ def plan_labels(
 
 
 def _ratings_as_integers(labels: pl.DataFrame) -> pl.DataFrame:
-    """Numbers of ratings as Int64, unless one of them is a fraction."""
+    """Numbers of ratings as Int64, unless one of them is a fraction or beyond it."""
     ratings = labels.get_column("mos_n_ratings").drop_nulls()
-    if (ratings == ratings.floor()).all():
+    if ((ratings == ratings.floor()) & (ratings.abs() <= 2.0**53)).all():
         return labels.with_columns(pl.col("mos_n_ratings").cast(pl.Int64))
     return labels
 

@@ -61,6 +61,7 @@ LABEL_SCHEMA = pl.Schema(
         "key_regex": pl.String,
         "mos_column": pl.String,
         "scale": pl.String,
+        "problem": pl.String,
         **{name: pl.Float64 if name in NUMERIC_EXTRAS else pl.String for name in EXTRAS},
     }
 )
@@ -201,31 +202,29 @@ def check_label_file(entry: LabelFile) -> None:
 
 def read_labels(files: Sequence[tuple[LabelFile, Sequence[File]]]) -> pl.DataFrame:
     """Reads label files now; see `scan_labels`."""
-    return pl.concat(
-        pl.concat([_extract(records, entry, file) for records in read_records([file])])
-        .sort("row")
-        .drop("row")
-        for entry, found in files
-        for file in found
-    )
+    return pl.concat(_read_file(entry, file) for entry, found in files for file in found)
+
+
+def _read_file(entry: LabelFile, file: File) -> pl.DataFrame:
+    parts = [_extract(records, entry, file) for records in read_records([file])]
+    if not any(part.height for part in parts):
+        raise TableError(file.written, "no rows; expected at least one label")
+    return pl.concat(parts).sort("row").drop("row")
 
 
 def _extract(records: Records, entry: LabelFile, file: File) -> pl.DataFrame:
     frame = records.frame
     key = keys.infer_key_column(frame.columns, keys.LABEL_KEYS, asked=entry.key_column, table=file.written)
     mos = _mos_column(frame, entry, file)
-    wrong: list[pl.DataFrame] = []
+    wrong: list[pl.Expr] = []
     extras: dict[str, pl.Expr] = {}
     for extra, names in EXTRAS.items():
         found = [field for field in fields.find_fields(frame.schema, names) if field.name != mos.name]
         if extra in NUMERIC_EXTRAS:
             extras[extra] = fields.first([fields.number(field) for field in found], pl.Float64())
-            wrong += [_not_numbers(records, field) for field in found]
+            wrong += [_not_a_number(field) for field in found]
         else:
             extras[extra] = fields.first([fields.text(field) for field in found], pl.String())
-    problems = pl.concat(wrong) if wrong else pl.DataFrame()
-    if not problems.is_empty():
-        raise LabelError(problems.head(LISTED).rows(), problems.height)
     text = keys.key_text(pl.col(key), frame.schema[key], name=key, table=file.written)
     long = frame.select(
         pl.int_range(pl.len()).alias("height"),  # gives the frame its height if all else is a literal
@@ -236,6 +235,7 @@ def _extract(records: Records, entry: LabelFile, file: File) -> pl.DataFrame:
         pl.lit(entry.key_regex, dtype=pl.String).alias("key_regex"),
         pl.lit(mos.name).alias("mos_column"),
         pl.lit(entry.scale, dtype=pl.String).alias("scale"),
+        fields.first(wrong, pl.String()).alias("problem"),
         *(expr.alias(name) for name, expr in extras.items()),
     )
     return long.with_columns(records.source, records.place, records.row).select("row", *LABEL_SCHEMA.names())
@@ -261,15 +261,11 @@ def _as_written(field: fields.Field) -> pl.Expr:
     return pl.coalesce(field.expr.cast(pl.String), pl.lit("null"))
 
 
-def _not_numbers(records: Records, field: fields.Field) -> pl.DataFrame:
-    """Rows where a field has text that is no number."""
-    if field.dtype != pl.String():
-        return pl.DataFrame(schema={"place": pl.String, "reason": pl.String})
-    text = fields.text(field)
+def _not_a_number(field: fields.Field) -> pl.Expr:
+    """What is wrong with a field that holds text which is no number; null where nothing is."""
+    text = fields.stated(field)
     reason = pl.concat_str(pl.lit(f"{field.name} '"), text, pl.lit("' is no number"))
-    stated = pl.when(text.is_not_null() & fields.number(field).is_null()).then(reason)
-    found = records.frame.select(reason=stated).with_columns(records.place)
-    return found.filter(pl.col("reason").is_not_null()).select("place", "reason")
+    return pl.when(text.is_not_null() & fields.number(field).is_null()).then(reason)
 
 
 def complete_labels(labels: pl.DataFrame) -> pl.DataFrame:
@@ -335,18 +331,16 @@ def key_labels(labels: pl.DataFrame, key_normalize: KeyNormalize) -> KeyedLabels
         DuplicateKeyError: If rows of one key have different labels.
     """
     parts, sources = [], []
-    by = ["source", "key_column", "mos_column", "key_regex", "scale"]
-    for file in labels.partition_by(by, maintain_order=True) if labels.height else [labels]:
+    for file in labels.partition_by("source", "scale", maintain_order=True) if labels.height else [labels]:
         keyed = _with_keys(file, key_normalize)
         scaled, scale = _with_scale(keyed)
         parts.append(scaled)
         if file.height:
-            first = file.row(0, named=True)
             sources.append(
                 LabelSource(
-                    path=first["source"],
-                    key_column=first["key_column"],
-                    mos_column=first["mos_column"],
+                    path=file.item(0, "source"),
+                    key_column=file.item(0, "key_column"),
+                    mos_column=file.item(0, "mos_column"),
                     scale=scale,
                     rows=file.height,
                     rows_without_key=keyed.get_column("key").null_count(),
@@ -368,20 +362,25 @@ def key_labels(labels: pl.DataFrame, key_normalize: KeyNormalize) -> KeyedLabels
 
 def _with_keys(file: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFrame:
     """One file's rows with their normalised `key`, and what it was made of as `text`."""
-    column, regex = file.select("key_column", "key_regex").row(0) if file.height else ("", None)
-    key = keys.normalize_key(pl.col("key"), keys.resolve_normalize(key_normalize, column or ""))
-    return file.with_columns(text="key", key=keys.extract_key(key, regex, option="label_key_regex"))
+    parts = []
+    for part in file.partition_by("key_column", "key_regex", maintain_order=True) or [file]:
+        column, regex = part.select("key_column", "key_regex").row(0) if part.height else (None, None)
+        key = keys.normalize_key(pl.col("key"), keys.resolve_normalize(key_normalize, column or ""))
+        key = keys.extract_key(key, regex, option="label_key_regex")
+        parts.append(part.with_columns(text="key", key=key))
+    return pl.concat(parts)
 
 
 def _with_scale(keyed: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     """Decides the scale of one file's rows, and converts them; `reason` says what is wrong with a row."""
-    asked, column = keyed.select("scale", "mos_column").row(0) if keyed.height else (None, None)
+    asked = keyed.item(0, "scale") if keyed.height else None
     ends = parse_scale(asked or "auto")
     value = pl.col("value")
     if ends is None:
         has_key = pl.col("key").is_not_null()
-        above_five = keyed.select((has_key & (value > 5)).any()).item()
-        ends = (0.0, 100.0) if above_five or (column or "").lower() == "mos_raw_0_100" else (1.0, 5.0)
+        raw = pl.col("mos_column").str.to_lowercase() == "mos_raw_0_100"
+        is_wide = keyed.select((has_key & (raw | (value > 5))).any()).item()
+        ends = (0.0, 100.0) if is_wide else (1.0, 5.0)
     low, high = ends
     share = (value - low) / (high - low)
     scale = f"{low:g}:{high:g}"
@@ -391,6 +390,7 @@ def _with_scale(keyed: pl.DataFrame) -> tuple[pl.DataFrame, str]:
         .then(pl.concat_str(what, pl.lit(" is no finite number")))
         .when(~value.is_between(low, high))
         .then(pl.concat_str(what, pl.lit(f" is outside of the scale {scale}")))
+        .otherwise(pl.col("problem"))
     )
     scaled = keyed.with_columns(
         mos=value if ends == (1.0, 5.0) else 1 + 4 * share,

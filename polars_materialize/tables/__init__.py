@@ -72,10 +72,15 @@ def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
 def scan_files(files: Sequence[File]) -> pl.LazyFrame:
     """Opens the files of one table; see `scan_table`."""
     found = [_inspect(file) for file in files]
-    schema = _one_schema([(file, own) for file, (own, _) in zip(files, found, strict=True)])
+    _refuse_disagreement(files, found)
+    united = dtypes.Profile()
+    for profile in found:
+        united.merge(profile)
+    schema, mixed = united.result(), united.mixed()
     frames = []
-    for file, (own, plain) in zip(files, found, strict=True):
-        frame = _scan(file, pl.Schema({name: schema[name] for name in own}), plain=plain)
+    for file, profile in zip(files, found, strict=True):
+        own = pl.Schema({name: schema[name] for name in profile.schema})
+        frame = _scan(file, own, mixed, plain=profile.plain and not mixed)
         if own != schema:
             frame = frame.select(
                 pl.col(name) if name in own else pl.lit(None, dtype=dtype).alias(name)
@@ -85,43 +90,43 @@ def scan_files(files: Sequence[File]) -> pl.LazyFrame:
     return frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical")
 
 
-def _one_schema(schemas: Sequence[tuple[File, pl.Schema]]) -> pl.Schema:
-    """Unites the schemas of a table's files; only text files may disagree about a dtype."""
-    united: dict[str, pl.DataType] = {}
-    first: dict[str, File] = {}
-    for file, schema in schemas:
-        for name, dtype in schema.items():
-            known = united.get(name, pl.Null())
-            if file.format not in TEXT_FORMATS and dtype != known and pl.Null() not in (known, dtype):
+def _refuse_disagreement(files: Sequence[File], profiles: Sequence[dtypes.Profile]) -> None:
+    """Refuses files of one table that give a column different dtypes; only text files may."""
+    first: dict[str, tuple[File, pl.DataType]] = {}
+    for file, profile in zip(files, profiles, strict=True):
+        for name, dtype in profile.schema.items():
+            other, known = first.setdefault(name, (file, dtype))
+            text = file.format in TEXT_FORMATS and other.format in TEXT_FORMATS
+            if dtype != known and pl.Null() not in (known, dtype) and not text:
                 raise TableError(
                     file.written,
-                    f"column {name!r} is {dtype}, but {known} in {first[name].written}; "
+                    f"column {name!r} is {dtype}, but {known} in {other.written}; "
                     "the files of one table must agree",
                 )
-            first.setdefault(name, file)
-            united[name] = dtypes.unite(known, dtype)
-    return pl.Schema(united)
+            if known == pl.Null():
+                first[name] = (file, dtype)
 
 
-def _inspect(file: File) -> tuple[pl.Schema, bool]:
-    """A file's schema, and whether Polars' own scan reads all of it as it is."""
+def _inspect(file: File) -> dtypes.Profile:
+    """A file's schema, and what else decides how it is read."""
+    profile = dtypes.Profile()
     try:
         if file.format == "parquet":
-            return pl.Schema(pl.read_parquet_schema(file.path)), True
+            return dtypes.Profile(schema=dict(pl.read_parquet_schema(file.path)))
         if file.format == "ipc":
-            return _scan_ipc(file).collect_schema(), True
+            return dtypes.Profile(schema=dict(_scan_ipc(file).collect_schema()))
         if file.format == "csv":
             return csv.infer(file)
-        profile = dtypes.Profile()
         rows = sum(jsonl.infer(chunk, profile).height for chunk in _json_chunks(file))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TableError(file.written, f"cannot be read: {_first_line(error)}") from None
     if not rows and file.format == "jsonl":
         raise TableError(file.written, "the file is empty; expected one JSON object a line")
-    return profile.result(), profile.plain and file.format == "jsonl"
+    profile.plain &= file.format == "jsonl"
+    return profile
 
 
-def _scan(file: File, schema: pl.Schema, *, plain: bool) -> pl.LazyFrame:
+def _scan(file: File, schema: pl.Schema, mixed: frozenset[dtypes.Path], *, plain: bool) -> pl.LazyFrame:
     if file.format == "parquet":
         return pl.scan_parquet(file.path, glob=False)
     if file.format == "ipc":
@@ -140,7 +145,7 @@ def _scan(file: File, schema: pl.Schema, *, plain: bool) -> pl.LazyFrame:
     ) -> Iterator[pl.DataFrame]:
         with _running:
             columns = list(schema) if with_columns is None else with_columns
-            for frame in _read(file, schema, columns):
+            for frame in _read(file, schema, columns, mixed):
                 head = frame if n_rows is None else frame.head(n_rows)
                 n_rows = None if n_rows is None else n_rows - head.height
                 yield head if predicate is None else head.filter(predicate)
@@ -182,7 +187,9 @@ _running = _Running()
 atexit.register(_running.end)
 
 
-def _read(file: File, schema: pl.Schema, columns: list[str]) -> Iterator[pl.DataFrame]:
+def _read(
+    file: File, schema: pl.Schema, columns: list[str], mixed: frozenset[dtypes.Path]
+) -> Iterator[pl.DataFrame]:
     yield pl.DataFrame(schema={name: schema[name] for name in columns})
     if file.format == "csv":
         yield from csv.read(file, schema, columns)
@@ -190,7 +197,7 @@ def _read(file: File, schema: pl.Schema, columns: list[str]) -> Iterator[pl.Data
     # Without any column the rows still have to be counted.
     wanted = {name: schema[name] for name in columns or list(schema)[:1]}
     for chunk in _json_chunks(file):
-        yield jsonl.parse(chunk, wanted).select(columns)
+        yield jsonl.parse(chunk, wanted, mixed).select(columns)
 
 
 def _json_chunks(file: File) -> Iterator[jsonl.Chunk]:

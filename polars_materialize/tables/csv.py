@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import polars as pl
 
 from polars_materialize.errors import TableError, listing
+from polars_materialize.tables.dtypes import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,12 +56,13 @@ def _header(file: File) -> tuple[list[str], int]:
             raise TableError(file.written, f"not CSV: {error}", line=1) from None
 
 
-def infer(file: File) -> tuple[pl.Schema, bool]:
+def infer(file: File) -> Profile:
     """The dtypes that hold every cell exactly: Int64, UInt64, Float64, Boolean or String.
 
-    Returns:
-        The schema, and whether the file is plain enough that Polars' own scan reads the same cells:
-        no quotes, and one line a row.
+    The file is plain, so that Polars' own scan reads the same cells, if it has no quotes and one line a row.
+
+    Raises:
+        TableError: If the file is not CSV of one shape; names the line.
     """
     names = header(file)
     columns = {name: _Column() for name in names}
@@ -70,8 +72,14 @@ def infer(file: File) -> tuple[pl.Schema, bool]:
         for name, column in columns.items():
             column.add(frame.get_column(name))
     lines, quotes = _survey(file)
-    schema = pl.Schema({name: column.dtype() for name, column in columns.items()})
-    return schema, file.columns is None and not quotes and lines == rows + 1
+    if quotes % 2:
+        raise _first_fault(file, len(names), "a quote is not closed")
+    return Profile(
+        schema={name: column.dtype() for name, column in columns.items()},
+        inexact={(name,) for name, column in columns.items() if not column.exact},
+        negative={(name,) for name, column in columns.items() if column.low < 0},
+        plain=file.columns is None and not quotes and lines == rows + 1,
+    )
 
 
 def scan(file: File, schema: pl.Schema) -> pl.LazyFrame:
@@ -124,9 +132,9 @@ def read_text(file: File, names: Sequence[str], columns: Sequence[str]) -> Itera
                     cells = {name: cell.str.strip_chars() for name, cell in cells.items()}
                 yield frame.select(cell.alias(name) for name, cell in cells.items())
     except pa.ArrowInvalid as error:
-        if "Empty CSV file" in str(error):
-            return
-        raise _first_fault(file, len(names), error) from None
+        if _survey(file)[0] <= _header(file)[1]:
+            return  # a header and nothing else
+        raise _first_fault(file, len(names), str(error)) from None
 
 
 def line_numbers(file: File, rows: int) -> pl.Series:
@@ -147,13 +155,13 @@ def line_numbers(file: File, rows: int) -> pl.Series:
     return pl.Series(starts, dtype=pl.Int64)
 
 
-def _survey(file: File) -> tuple[int, bool]:
-    """How many lines a file has, and whether it has a quote."""
-    lines, quotes, last = 0, False, b"\n"
+def _survey(file: File) -> tuple[int, int]:
+    """How many lines and how many quotes a file has."""
+    lines, quotes, last = 0, 0, b"\n"
     with file.open() as stream:
         while block := stream.read(BLOCK_BYTES):
             lines += block.count(b"\n")
-            quotes = quotes or b'"' in block
+            quotes += block.count(b'"')
             last = block[-1:]
     return lines + (last != b"\n"), quotes
 
@@ -162,22 +170,22 @@ def _text(stream: BinaryIO) -> io.TextIOWrapper:
     return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
 
 
-def _first_fault(file: File, width: int, error: Exception) -> TableError:
-    """Finds the line that pyarrow refused; pyarrow counts rows only in one thread."""
+def _first_fault(file: File, width: int, problem: str) -> TableError:
+    """Finds the line that is at fault; pyarrow counts rows only in one thread."""
     with file.open() as stream, _text(stream) as text:
         reader = csv.reader(text, strict=True)
         last = 0
         try:
             for row in reader:
                 if row and len(row) != width:
-                    problem = f"expected {width} cells, found {len(row)}"
-                    return TableError(file.written, problem, line=last + 1)
+                    found = f"expected {width} cells, found {len(row)}"
+                    return TableError(file.written, found, line=last + 1)
                 last = reader.line_num
         except UnicodeDecodeError as wrong:
             return _where_not_utf8(file, wrong)
         except csv.Error as wrong:
             return TableError(file.written, f"not CSV: {wrong}", line=last + 1)
-    return TableError(file.written, f"not CSV: {error}")
+    return TableError(file.written, f"not CSV: {problem}")
 
 
 def _where_not_utf8(file: File, wrong: UnicodeDecodeError) -> TableError:
@@ -225,6 +233,8 @@ class _Column:
         if self.integer:
             digits = cells.cast(pl.Int128, strict=False).cast(pl.String)
             self.integer = bool((digits == cells).fill_null(False).all())
+        if (numbers < 0).any():
+            self.low = min(self.low, -1)
         wide = numbers.is_finite() & (numbers.abs() >= 2.0**53)
         if wide.any():
             self._add_wide(cells.filter(wide & ~cells.str.contains("[^0-9-]")))

@@ -38,7 +38,7 @@ def unite(left: pl.DataType, right: pl.DataType) -> pl.DataType:
     if left in numbers and right in numbers:
         return pl.Float64()
     if isinstance(left, pl.List) and isinstance(right, pl.List):
-        return pl.List(unite(_dtype(left.inner), _dtype(right.inner)))
+        return pl.List(unite(instance(left.inner), instance(right.inner)))
     if isinstance(left, pl.Struct) and isinstance(right, pl.Struct):
         return pl.Struct(unite_schemas(left.to_schema(), right.to_schema()))
     return pl.String()
@@ -46,9 +46,9 @@ def unite(left: pl.DataType, right: pl.DataType) -> pl.DataType:
 
 def unite_schemas(left: Mapping[str, object], right: Mapping[str, object]) -> dict[str, pl.DataType]:
     """Unites field by field; a field that only one side has is kept, at its place there."""
-    united = {name: _dtype(dtype) for name, dtype in left.items()}
+    united = {name: instance(dtype) for name, dtype in left.items()}
     for name, dtype in right.items():
-        united[name] = unite(united[name], _dtype(dtype)) if name in united else _dtype(dtype)
+        united[name] = unite(united[name], instance(dtype)) if name in united else instance(dtype)
     return united
 
 
@@ -60,20 +60,44 @@ def leaves(dtype: pl.DataType, path: Path = ()) -> Iterator[tuple[Path, pl.DataT
         [(('[]', 'score'), Float64)]
     """
     if isinstance(dtype, pl.List):
-        yield from leaves(_dtype(dtype.inner), (*path, ITEM))
+        yield from leaves(instance(dtype.inner), (*path, ITEM))
     elif isinstance(dtype, pl.Struct):
         for part in dtype.fields:
-            yield from leaves(_dtype(part.dtype), (*path, part.name))
+            yield from leaves(instance(part.dtype), (*path, part.name))
     else:
         yield path, dtype
+
+
+def _nested(dtype: pl.DataType, path: Path) -> Iterator[Path]:
+    """The paths at which a dtype is a list or an object."""
+    if isinstance(dtype, pl.List):
+        yield path
+        yield from _nested(instance(dtype.inner), (*path, ITEM))
+    elif isinstance(dtype, pl.Struct):
+        yield path
+        for part in dtype.fields:
+            yield from _nested(instance(part.dtype), (*path, part.name))
+
+
+def reorder(dtype: pl.DataType, order: Mapping[Path, Mapping[str, object]], path: Path = ()) -> pl.DataType:
+    """The same dtype with the fields of its objects in another order; unknown ones go last."""
+    if isinstance(dtype, pl.List):
+        return pl.List(reorder(instance(dtype.inner), order, (*path, ITEM)))
+    if isinstance(dtype, pl.Struct):
+        fields = {part.name: instance(part.dtype) for part in dtype.fields}
+        known = [name for name in order.get(path, {}) if name in fields]
+        return pl.Struct(
+            {name: reorder(fields[name], order, (*path, name)) for name in dict.fromkeys([*known, *fields])}
+        )
+    return dtype
 
 
 def with_leaves(dtype: pl.DataType, new: Mapping[Path, pl.DataType], path: Path = ()) -> pl.DataType:
     """The same dtype with the leaves at some paths exchanged."""
     if isinstance(dtype, pl.List):
-        return pl.List(with_leaves(_dtype(dtype.inner), new, (*path, ITEM)))
+        return pl.List(with_leaves(instance(dtype.inner), new, (*path, ITEM)))
     if isinstance(dtype, pl.Struct):
-        return pl.Struct({f.name: with_leaves(_dtype(f.dtype), new, (*path, f.name)) for f in dtype.fields})
+        return pl.Struct({f.name: with_leaves(instance(f.dtype), new, (*path, f.name)) for f in dtype.fields})
     return new.get(path, dtype)
 
 
@@ -94,18 +118,21 @@ class Profile:
         schema: The united dtypes.
         inexact: Leaves with an integer that Float64 does not hold.
         negative: Leaves with an integer below zero, which UInt64 does not hold.
+        nested: Where lists and objects have been seen.
         plain: Whether Polars' own scan reads the same values from the file, given the schema.
     """
 
     schema: dict[str, pl.DataType] = field(default_factory=dict)
     inexact: set[Path] = field(default_factory=set)
     negative: set[Path] = field(default_factory=set)
+    nested: set[Path] = field(default_factory=set)
     plain: bool = True
 
     def add(self, frame: pl.DataFrame, schema: Schema) -> None:
         """Takes in one part of the file: its values, and the dtypes found for it."""
         self.schema = unite_schemas(self.schema, schema)
         for name, dtype in schema.items():
+            self.nested.update(_nested(dtype, (name,)))
             for path, leaf in leaves(dtype, (name,)):
                 if leaf in INTEGERS:
                     self._note_integers(leaf_values(frame, path), path)
@@ -121,6 +148,21 @@ class Profile:
             if (exact.cast(pl.Float64).cast(pl.Int128) != exact).any():
                 self.inexact.add(path)
 
+    def merge(self, other: Profile) -> None:
+        """Takes in what was seen in another file of the same table."""
+        self.schema = unite_schemas(self.schema, other.schema)
+        self.inexact |= other.inexact
+        self.negative |= other.negative
+        self.nested |= other.nested
+
+    def mixed(self) -> frozenset[Path]:
+        """Where lists and objects stand beside other values, and so become JSON text."""
+        schema = self.result()
+        texts = {
+            path for name in schema for path, leaf in leaves(schema[name], (name,)) if leaf == pl.String()
+        }
+        return frozenset(texts & self.nested)
+
     def result(self) -> pl.Schema:
         """The dtypes that hold every value seen, exactly."""
         united = {}
@@ -135,6 +177,6 @@ class Profile:
         return pl.Schema(united)
 
 
-def _dtype(dtype: object) -> pl.DataType:
+def instance(dtype: object) -> pl.DataType:
     """Polars gives nested dtypes as classes or instances; this makes them instances."""
     return dtype() if isinstance(dtype, type) else dtype  # type: ignore[return-value]

@@ -8,6 +8,7 @@ no field, but one of a column's types may then fail to parse; a lone surrogate r
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -31,6 +32,7 @@ CHUNK_BYTES = 32 << 20
 BOM = b"\xef\xbb\xbf"
 NOT_JSON_TOKEN = re.compile(rb"-?Infinity|NaN")
 STRING = re.compile(rb'("(?:[^"\\]|\\.)*")')
+NESTED = ("list", "object")
 NOT_TEXT = ("true", "false", "NaN", "Infinity", "-Infinity")
 """What values that are no text look like in a column of text."""
 
@@ -182,14 +184,21 @@ def _not_json(file: File, error: Exception) -> TableError:
     return TableError(file.written, f"not JSON: {error}")
 
 
-def parse(chunk: Chunk, schema: dtypes.Schema) -> pl.DataFrame:
+def parse(chunk: Chunk, schema: dtypes.Schema, mixed: frozenset[dtypes.Path] = frozenset()) -> pl.DataFrame:
     """Reads the rows of a chunk with a known schema.
+
+    Args:
+        chunk: The rows.
+        schema: Their dtypes.
+        mixed: Where lists and objects are to become JSON text; Polars' own text of them is not JSON.
 
     Raises:
         TableError: If a line is not a JSON object; names the line.
     """
     if chunk.data.isspace():
         return pl.DataFrame(schema=pl.Schema(schema))
+    if any(path[0] in schema for path in mixed):
+        chunk = _nested_as_text(chunk, mixed)
     try:
         return _polars(chunk.data, schema)
     except pl.exceptions.PolarsError:
@@ -219,11 +228,139 @@ def infer(chunk: Chunk, profile: dtypes.Profile) -> pl.DataFrame:
         frame = parse(chunk, schema)
         profile.plain &= not NOT_JSON_TOKEN.search(chunk.data)
     profile.plain &= not chunk.bom
+    _refuse_repeated_fields(chunk, frame)
     exact = {name: _exact(chunk, frame, name) for name in frame.columns}
-    if exact != dict(frame.schema):
-        frame = parse(chunk, exact)
-    profile.add(frame, exact)
+    order = _field_order(chunk, pl.Struct(exact))
+    names = dict.fromkeys([*order.get((), {}), *exact])
+    schema = {name: dtypes.reorder(exact[name], order, (name,)) for name in names}
+    if list(schema.items()) != list(frame.schema.items()):
+        frame = parse(chunk, schema)
+    profile.nested.update(_nested_in_text(chunk, frame))
+    profile.plain &= not profile.nested.intersection(_texts(frame))
+    profile.add(frame, frame.schema)
     return frame
+
+
+def _texts(frame: pl.DataFrame) -> list[dtypes.Path]:
+    """Where a frame holds text."""
+    leaves = (leaf for name, dtype in frame.schema.items() for leaf in dtypes.leaves(dtype, (name,)))
+    return [path for path, leaf in leaves if leaf == pl.String()]
+
+
+def _nested_in_text(chunk: Chunk, frame: pl.DataFrame) -> set[dtypes.Path]:
+    """Where lists and objects came out as text, because other rows have something else there."""
+    suspects = {
+        path for path in _texts(frame) if dtypes.leaf_values(frame, path).str.head(1).is_in(["{", "["]).any()
+    }
+    if not suspects:
+        return suspects
+    shapes = (_shape(json.loads(line)) for _, line in chunk.lines())
+    return {path for shape in shapes for path, kind in shape if kind in NESTED and path in suspects}
+
+
+def _nested_as_text(chunk: Chunk, mixed: frozenset[dtypes.Path]) -> Chunk:
+    """Writes lists and objects as JSON text where they stand beside other values."""
+
+    def text(value: Any, path: dtypes.Path) -> Any:
+        if isinstance(value, (dict, list)) and path in mixed:
+            return json.dumps(value, ensure_ascii=False)
+        if isinstance(value, dict):
+            return {name: text(member, (*path, name)) for name, member in value.items()}
+        if isinstance(value, list):
+            return [text(item, (*path, dtypes.ITEM)) for item in value]
+        return value
+
+    lines = chunk.data.split(b"\n")
+    for offset, line in chunk.lines():
+        try:
+            lines[offset] = json.dumps(text(json.loads(line), ())).encode()
+        except (ValueError, RecursionError):
+            continue  # reported as what it is when the line is parsed
+    return dataclasses.replace(chunk, data=b"\n".join(lines))
+
+
+def _field_order(chunk: Chunk, schema: pl.Struct) -> dict[dtypes.Path, dict[str, None]]:
+    """The fields of each object in the order in which they first appear, which Polars 2.1 loses.
+
+    Most often the first line has them all; then only lines are looked at that have one still missing.
+    """
+    missing = {(*path, name) for path, names in _objects(schema) for name in names}
+    order: dict[dtypes.Path, dict[str, None]] = {}
+    start = 0
+    while missing and start < len(chunk.data):
+        end = chunk.data.find(b"\n", start)
+        end = len(chunk.data) if end < 0 else end
+        line = chunk.data[start:end]
+        start = end + 1
+        if not line.strip():
+            continue
+        for path, name in _names(json.loads(line)):
+            order.setdefault(path, {}).setdefault(name)
+            missing.discard((*path, name))
+        start = _next_line_with({path[-1] for path in missing}, chunk.data, start)
+    return order
+
+
+def _next_line_with(names: set[str], data: bytes, start: int) -> int:
+    """The beginning of the next line that may have one of some names."""
+    nearest = len(data)
+    for name in names:
+        spelled = json.dumps(name).encode()
+        if not name.isascii() or b"\\" in spelled:
+            return start  # it has more than one spelling, so any line may have it
+        found = data.find(spelled, start, nearest)
+        nearest = found if found >= 0 else nearest
+    return max(start, data.rfind(b"\n", start, nearest) + 1)
+
+
+def _objects(dtype: pl.DataType, path: dtypes.Path = ()) -> Iterator[tuple[dtypes.Path, list[str]]]:
+    """Where a dtype has objects, and their fields."""
+    if isinstance(dtype, pl.List):
+        yield from _objects(dtypes.instance(dtype.inner), (*path, dtypes.ITEM))
+    elif isinstance(dtype, pl.Struct):
+        yield path, [part.name for part in dtype.fields]
+        for part in dtype.fields:
+            yield from _objects(dtypes.instance(part.dtype), (*path, part.name))
+
+
+def _names(value: Any, path: dtypes.Path = ()) -> Iterator[tuple[dtypes.Path, str]]:
+    """The names of a JSON value's objects, in their order, and where they are."""
+    if isinstance(value, dict):
+        for name, member in value.items():
+            yield path, name
+            yield from _names(member, (*path, name))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _names(item, (*path, dtypes.ITEM))
+
+
+def _refuse_repeated_fields(chunk: Chunk, frame: pl.DataFrame) -> None:
+    """Refuses an object that has a field twice, of which Polars keeps the first in silence.
+
+    Each value that is not null has a name and a colon, and so does each null. Where that is not the number
+    of colons, the lines are looked at one by one.
+    """
+    names = [(*path, name) for path, found in _objects(pl.Struct(frame.schema)) for name in found]
+    values = sum(int(dtypes.leaf_values(frame, path).drop_nulls().len()) for path in names)
+    if chunk.data.count(b'":') == values + chunk.data.count(b"null"):
+        return
+    for row, (_, line) in enumerate(chunk.lines()):
+        try:
+            json.loads(line, object_pairs_hook=_refuse_twice)
+        except RepeatedFieldError as error:
+            raise chunk.fault(row, f"an object has the field {error.args[0]!r} twice") from None
+
+
+class RepeatedFieldError(Exception):
+    """An object of JSON has a field twice."""
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise RepeatedFieldError(next(name for name in names if names.count(name) > 1))
+    return members
 
 
 def split_by_shape(chunk: Chunk, frame: pl.DataFrame) -> list[tuple[list[int], Chunk]]:
@@ -234,8 +371,7 @@ def split_by_shape(chunk: Chunk, frame: pl.DataFrame) -> list[tuple[list[int], C
     Returns:
         For each part its rows' numbers, and its chunk; nothing if the chunk is of one shape.
     """
-    leaves = [leaf for name, dtype in frame.schema.items() for leaf in dtypes.leaves(dtype, (name,))]
-    texts = [dtypes.leaf_values(frame, path) for path, leaf in leaves if leaf == pl.String()]
+    texts = [dtypes.leaf_values(frame, path) for path in _texts(frame)]
     if not any((text.str.head(1).is_in(["{", "["]) | text.is_in(NOT_TEXT)).any() for text in texts):
         return []
     lines = chunk.lines()

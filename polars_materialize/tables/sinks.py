@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from polars_materialize.errors import MaterializeError, OutputError, TableError, listing
-from polars_materialize.tables.files import File
+from polars_materialize.tables.dtypes import instance
+from polars_materialize.tables.files import TEXT_FORMATS, File
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 def sink_table(lf: pl.LazyFrame | pl.DataFrame, path: str | os.PathLike[str]) -> None:
@@ -58,18 +59,30 @@ def check_sink(file: File, schema: pl.Schema) -> None:
     Raises:
         OutputError: Names the columns.
     """
-    if file.format not in {"csv", "jsonl", "json"}:
-        return
-    nested = [n for n, d in schema.items() if file.format == "csv" and d.is_nested()]
-    opaque = [n for n, d in schema.items() if d in (pl.Binary, pl.Object)]
-    if nested or opaque:
-        kind = "nested" if nested else "binary"
-        names = listing(nested or opaque)
-        raise OutputError(
-            f"{file.written}: {file.format} cannot hold the {kind} columns {names}; write .parquet instead",
-            path=file.written,
-            columns=nested or opaque,
-        )
+    reasons: dict[str, Callable[[pl.DataType], bool]] = {}
+    if file.format == "csv":
+        reasons["nested"] = lambda dtype: dtype.is_nested()
+    if file.format in TEXT_FORMATS:
+        reasons["binary"] = lambda dtype: _holds(dtype, lambda part: part in (pl.Binary, pl.Object))
+    if file.format == "parquet":
+        reasons["field-less"] = lambda dtype: _holds(dtype, lambda part: part == pl.Struct([]))
+    for kind, refuses in reasons.items():
+        columns = [name for name, dtype in schema.items() if refuses(dtype)]
+        if columns:
+            other = ".arrow" if file.format == "parquet" else ".parquet"
+            raise OutputError(
+                f"{file.written}: {file.format} cannot hold the {kind} columns {listing(columns)}; "
+                f"write {other} instead",
+                path=file.written,
+                columns=columns,
+            )
+
+
+def _holds(dtype: pl.DataType, wanted: Callable[[pl.DataType], bool]) -> bool:
+    """Whether a dtype, or one inside of it, is wanted."""
+    inner: list[object] = [dtype.inner] if isinstance(dtype, (pl.List, pl.Array)) else []
+    inner += [part.dtype for part in dtype.fields] if isinstance(dtype, pl.Struct) else []
+    return wanted(dtype) or any(_holds(instance(part), wanted) for part in inner)
 
 
 def write(frame: pl.LazyFrame, file: File, part: Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -138,4 +151,5 @@ def staged(written: str, path: Path) -> Iterator[Path]:
         reason = error.strerror or str(error)
         raise OutputError(f"{written}: could not be written: {reason}", path=written) from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
