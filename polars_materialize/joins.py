@@ -80,13 +80,22 @@ class TableSide:
         return cls(schema, key, name, key_normalize, key_regex, columns, drops)
 
     @property
+    def _raw_key(self) -> pl.Expr:
+        """The key column's values; NaN, which is no key, as null.
+
+        Polars 2.1 joins NaN to NaN, but not in its in-memory engine if one side has a single row.
+        """
+        column = pl.col(self.key)
+        return column.fill_nan(None) if self.schema[self.key].is_float() else column
+
+    @property
     def evidence_schema(self) -> pl.Schema:
         """The schema of the evidence: the key column's raw values, and the new columns."""
         return pl.Schema({self.key: self.schema[self.key], **self.columns})
 
     def distinct_values(self, lf: pl.LazyFrame) -> pl.LazyFrame:
         """The distinct values of the key column, and how many rows have each: `value`, `rows`."""
-        values = lf.select(value=pl.col(self.key))
+        values = lf.select(value=self._raw_key)
         return values.group_by("value").agg(rows=pl.len().cast(pl.Int64))
 
     def keyed(self, values: pl.DataFrame) -> pl.DataFrame:
@@ -107,17 +116,20 @@ class TableSide:
 
     def attach(self, lf: pl.LazyFrame, evidence: pl.LazyFrame) -> pl.LazyFrame:
         """The table with the new columns; replaced ones in their old places."""
+        names = list(dict.fromkeys([*self.schema, *self.columns]))
         kept = lf.drop([name for name in self.columns if name in self.schema])
+        value = next(name for name in map("value{}".format, range(len(names) + 1)) if name not in names)
         joined = kept.join(
-            evidence,
-            on=self.key,
+            evidence.rename({self.key: value}),
+            left_on=self._raw_key,
+            right_on=value,
             how="inner" if self.drops else "left",
             nulls_equal=True,
-            coalesce=True,
+            coalesce=False,
             maintain_order="left",
             validate="m:m",  # the evidence is unique by construction, and checking costs a pass
         )
-        return joined.select(*dict.fromkeys([*self.schema, *self.columns]))
+        return joined.select(names)
 
 
 class Evidence(Protocol):

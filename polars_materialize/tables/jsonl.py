@@ -470,7 +470,12 @@ def _infer_by_line(chunk: Chunk) -> dict[str, pl.DataType]:
         if not isinstance(value, dict):
             raise chunk.fault(row, _what_is_wrong(line))
         schema = dtypes.unite_schemas(schema, {name: _dtype_of(item) for name, item in value.items()})
-    return schema
+    # Wide enough for any sign; what it narrows to is decided on the values, as for Polars' own inference.
+    return {name: dtypes.with_leaves(dtype, _wide(dtype)) for name, dtype in schema.items()}
+
+
+def _wide(dtype: pl.DataType) -> dict[dtypes.Path, pl.DataType]:
+    return {path: pl.Int128() for path, leaf in dtypes.leaves(dtype) if leaf == pl.UInt64()}
 
 
 def _dtype_of(value: Any) -> pl.DataType:
