@@ -16,7 +16,7 @@ from polars_materialize.errors import ManifestError, MaterializeError, OptionErr
 from polars_materialize.labels import list_labels
 from polars_materialize.manifests import Manifest, Paths, check_paths, read_manifest
 from polars_materialize.options import LabelOptions, LabelTable, ScoreOptions, ScoreTable, Sidecar
-from polars_materialize.provenance import Hasher, Inputs, describe, run_provenance
+from polars_materialize.provenance import Hasher, describe, describe_bytes, run_provenance
 from polars_materialize.reports import BatchReport, escape, to_json
 from polars_materialize.reports import table as table_of
 from polars_materialize.runs import (
@@ -175,20 +175,24 @@ def run_batch(
             argv=argv,
             base_dir=read.base_dir,
             hasher=hasher,
-            manifest=(read.written, read.path),
+            manifest=(describe_bytes(read.written, read.content), read.path),
         )
         entries: list[dict[str, Any]] = []
+        inputs = _Gathered()
         written: list[Described] = []
         for table in read.tables:
-            entry, files = _run_entry(table, form, context)
+            entry, audit = _run_entry(table, form, context)
             entries.append(entry)
-            written += files
+            if audit is None:
+                inputs.add(_describe_inputs(table, form, context))
+            else:
+                inputs.add(audit["run_provenance"]["inputs"])
+                written += [describe(*context.locate(path)) for _, path in _output_paths(table, form)]
             if entry["status"] == "error":
                 if on_failure is not None:
                     on_failure(table.id, entry["error"])
                 if fail_fast:
                     break
-        inputs = _describe_inputs(read.tables[: len(entries)], form, context)
     report = BatchReport(
         schema=form.schema,
         status="failed" if any(entry["status"] == "error" for entry in entries) else "ok",
@@ -205,7 +209,7 @@ def run_batch(
                 "report_json": outputs.get("report_json"),
                 "report_md": outputs.get("report_md"),
             },
-            inputs=inputs,
+            inputs=inputs.by_role(describe_bytes(read.written, read.content)),
             outputs={"tables": written},
         ),
     )
@@ -235,46 +239,56 @@ def _output_paths(table: Table, form: Kind[Table]) -> list[tuple[str, str]]:
     return [(name, path) for name, path in paths if path is not None]
 
 
-def _run_entry(table: Table, form: Kind[Table], context: Context) -> tuple[dict[str, Any], list[Described]]:
-    """Runs one table: its entry in the report, and the files it wrote."""
+def _run_entry(
+    table: Table, form: Kind[Table], context: Context
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Runs one table: its entry in the report, and its audit if it did not fail."""
     content = builtins(table)
     config = {option: content.pop(option) for option in form.options.__struct_fields__}
     entry: dict[str, Any] = {**content, "config": config}
     try:
         audit = builtins(form.run(table, context))
     except MaterializeError as error:
-        return {**entry, "status": "error", "error": str(error)}, []
+        return {**entry, "status": "error", "error": str(error)}, None
     except Exception as error:  # noqa: BLE001 - whatever breaks one table must not stop the others
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return {**entry, "status": "error", "error": f"unexpected {reason}"}, []
-    summary = {name: audit[name] for name in form.summary}
-    written = [describe(*context.locate(path)) for _, path in _output_paths(table, form)]
-    return {**entry, "status": "ok", "summary": summary}, written
+        return {**entry, "status": "error", "error": f"unexpected {reason}"}, None
+    return {**entry, "status": "ok", "summary": {name: audit[name] for name in form.summary}}, audit
 
 
 def _describe_inputs(
-    tables: Sequence[Table], form: Kind[Table], context: Context
+    table: Table, form: Kind[Table], context: Context
 ) -> dict[str, Described | list[Described]]:
-    """Every input of every table, by role; those of failed tables too, as far as they are there."""
-    roles: dict[str, Inputs] = {}
-    missing: dict[str, dict[str, Described]] = {}
-    for table in tables:
-        for name, path in form.inputs(table):
-            role = name.partition("[")[0]
-            inputs = roles.setdefault(role, Inputs(context.hasher))
-            try:
-                files = find(path, context.base_dir, folders=True)
-            except MaterializeError:
-                missing.setdefault(role, {})[path] = describe(*context.locate(path))
-                continue
-            inputs.add(role, ((file.written, file.path) for file in files))
-    described: dict[str, Described | list[Described]] = {}
-    if context.manifest is not None:
-        described["manifest"] = describe(*context.manifest)
-    for role, inputs in roles.items():
-        found = [*inputs.described().get(role, []), *missing.get(role, {}).values()]
-        described[role] = sorted(found, key=lambda file: str(file["path"]))
-    return described
+    """The inputs of a table that failed, as far as they are there."""
+    found: dict[str, Described | list[Described]] = {}
+    for name, path in form.inputs(table):
+        try:
+            files = [(file.written, file.path) for file in find(path, context.base_dir, folders=True)]
+        except MaterializeError:
+            files = [context.locate(path)]
+        role = found.setdefault(name.partition("[")[0], [])
+        if isinstance(role, list):
+            role += [describe(*file) for file in files]
+    return found
+
+
+class _Gathered:
+    """The inputs of all tables by role, each file once."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, dict[str, Described]] = {}
+
+    def add(self, inputs: Mapping[str, Described | list[Described]]) -> None:
+        for role, files in inputs.items():
+            known = self._files.setdefault(role, {})
+            for file in files if isinstance(files, list) else [files]:
+                known.setdefault(str(file["path"]), file)
+
+    def by_role(self, manifest: Described) -> dict[str, Described | list[Described]]:
+        roles: dict[str, Described | list[Described]] = {
+            role: [files[path] for path in sorted(files)] for role, files in self._files.items()
+        }
+        return {**roles, "manifest": manifest}
 
 
 def _totals(entries: Sequence[Mapping[str, Any]], form: Kind[Table]) -> dict[str, int]:

@@ -379,11 +379,11 @@ def _with_scale(keyed: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     if ends is None:
         has_key = pl.col("key").is_not_null()
         raw = pl.col("mos_column").str.to_lowercase() == "mos_raw_0_100"
-        is_wide = keyed.select((has_key & (raw | (value > 5))).any()).item()
+        is_wide = keyed.select((raw | (has_key & (value > 5))).any()).item()
         ends = (0.0, 100.0) if is_wide else (1.0, 5.0)
     low, high = ends
     share = (value - low) / (high - low)
-    scale = f"{low:g}:{high:g}"
+    scale = f"{_plain(low)}:{_plain(high)}"
     what = pl.concat_str("mos_column", pl.lit(" '"), "written", pl.lit("'"))
     reason = (
         pl.when(~value.is_finite().fill_null(value=False))
@@ -398,6 +398,11 @@ def _with_scale(keyed: pl.DataFrame) -> tuple[pl.DataFrame, str]:
         reason=reason,
     )
     return scaled, scale
+
+
+def _plain(number: float) -> str:
+    """A number as a person writes it, exactly."""
+    return str(int(number)) if number == int(number) else repr(number)
 
 
 def _refuse_conflicts(rows: pl.DataFrame) -> None:

@@ -10,7 +10,6 @@ import fnmatch
 import glob
 import json
 import os
-import re
 import types
 import typing
 from dataclasses import dataclass
@@ -35,12 +34,14 @@ class Manifest(Generic[Table]):
         written: Its path as the user wrote it.
         path: Where it is.
         base_dir: What its relative paths are relative to.
+        content: Its bytes, as they were read.
         tables: Its tables, defaults filled in.
     """
 
     written: str
     path: Path
     base_dir: Path
+    content: bytes
     tables: list[Table]
 
 
@@ -63,7 +64,7 @@ def read_manifest(
         ManifestError: Names the first place that is wrong.
     """
     written = os.fspath(path)
-    content = _load(written)
+    raw, content = _load(written)
     known = ("defaults", "tables")
     for name in content:
         if name not in known and not name.startswith("_"):
@@ -85,12 +86,13 @@ def read_manifest(
         tables.append(_convert(written, {**defaults, **entry}, table, place))
     _check_ids(written, tables)
     folder = Path(written).parent if base_dir is None else Path(base_dir)
-    return Manifest(written, Path(written), folder, tables)
+    return Manifest(written, Path(written), folder, raw, tables)
 
 
-def _load(written: str) -> dict[str, Any]:
+def _load(written: str) -> tuple[bytes, dict[str, Any]]:
     try:
-        text = Path(written).read_text(encoding="utf-8-sig")
+        raw = Path(written).read_bytes()
+        text = raw.decode("utf-8-sig")
     except OSError as error:
         raise ManifestError(written, f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -104,7 +106,7 @@ def _load(written: str) -> dict[str, Any]:
         raise ManifestError(written, str(error)) from None
     if not isinstance(content, dict):
         raise ManifestError(written, "expected an object with tables", place="$")
-    return content
+    return raw, content
 
 
 def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -211,30 +213,41 @@ def check_paths(
     """
     taken = {os.path.realpath(manifest.path): "the manifest"}
     outputs = [(place, Path(path)) for place, path in reports]
-    inputs: list[tuple[str, Path]] = []
+    inputs: list[tuple[str, str]] = []
     for index, table in enumerate(manifest.tables):
         paths = paths_of(table)
         place = f"$.tables[{index}]"
         outputs += [(f"{place}.{field}", manifest.base_dir / path) for field, path in paths.outputs]
-        inputs += [(f"{place}.{field}", manifest.base_dir / path) for field, path in paths.inputs]
+        inputs += [(f"{place}.{field}", path) for field, path in paths.inputs]
     for place, path in outputs:
         real = os.path.realpath(path)
         if real in taken:
             raise ManifestError(manifest.written, f"is also {taken[real]}", place=place)
         taken[real] = place
         for other, pattern in inputs:
-            if _reads(pattern, real):
+            if _reads(manifest.base_dir, pattern, real):
                 raise ManifestError(manifest.written, f"is also an input, {other}", place=place)
 
 
-def _reads(pattern: Path, real: str) -> bool:
+def _reads(base_dir: Path, pattern: str, real: str) -> bool:
     """Whether an input (a file, a glob or a folder) reads the file at `real`."""
-    wanted = os.path.realpath(pattern)
-    if wanted in (real, os.path.dirname(real)):  # noqa: PTH120 - text, as realpath gives it
-        return True
-    if not glob.has_magic(wanted):
+    whole = base_dir / pattern
+    if whole.exists() or not glob.has_magic(pattern):
+        return os.path.realpath(whole) in (real, os.path.dirname(real))  # noqa: PTH120 - text, as realpath gives it
+    parts = PurePath(pattern).parts
+    plain = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    folder = os.path.realpath(base_dir.joinpath(*parts[:plain]))
+    try:
+        below = PurePath(real).relative_to(folder).parts
+    except ValueError:
         return False
-    if "**" in wanted:
-        return re.match(fnmatch.translate(wanted), real) is not None
-    parts, actual = PurePath(wanted).parts, PurePath(real).parts
-    return len(parts) == len(actual) and all(map(fnmatch.fnmatchcase, actual, parts))
+    return _matches(parts[plain:], below)
+
+
+def _matches(patterns: Sequence[str], parts: Sequence[str]) -> bool:
+    """Whether a path matches a glob, part by part; `**` stands for any number of folders."""
+    if not patterns:
+        return not parts
+    if patterns[0] == "**":
+        return any(_matches(patterns[1:], parts[skip:]) for skip in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], patterns[0]) and _matches(patterns[1:], parts[1:])

@@ -41,6 +41,11 @@ def describe(written: str, path: Path, *, hashed: bool = True) -> Described:
     return _described(written, "directory" if path.is_dir() else "missing", None, None)
 
 
+def describe_bytes(written: str, content: bytes) -> Described:
+    """Describes a file by what was read from it."""
+    return _described(written, "file", hashlib.sha256(content).hexdigest(), len(content))
+
+
 def _described(written: str, kind: str, digest: str | None, size: int | None) -> Described:
     return {
         "path": written,
@@ -58,7 +63,7 @@ def sha256(path: Path) -> str:
 
 
 class Hasher:
-    """Hashes files in a thread beside the work, each state of a file once.
+    """Hashes files in a thread beside the work, each file once for all tables of a run.
 
     Use as a context manager, so that the thread ends with the run.
     """
@@ -66,7 +71,7 @@ class Hasher:
     def __init__(self) -> None:
         """Begins with nothing hashed."""
         self._pool = ThreadPoolExecutor(max_workers=1)
-        self._known: dict[tuple[str, object], Future[str]] = {}
+        self._known: dict[str, tuple[object, Future[str]]] = {}
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -81,12 +86,19 @@ class Hasher:
         """Drops what nobody waits for any more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def submit(self, path: Path, state: object) -> Future[str]:
-        """The hash of a file whose size and time are `state`, when it is ready."""
-        known = (os.path.realpath(path), state)
-        if known not in self._known:
-            self._known[known] = self._pool.submit(sha256, path)
-        return self._known[known]
+    def submit(self, written: str, path: Path, state: object) -> Future[str]:
+        """The hash of a file whose size and times are `state`, when it is ready.
+
+        Raises:
+            InputChangedError: If another table of the run has read another state of the file.
+        """
+        real = os.path.realpath(path)
+        if real not in self._known:
+            self._known[real] = state, self._pool.submit(sha256, path)
+        known, digest = self._known[real]
+        if known != state:
+            raise InputChangedError.of(written)
+        return digest
 
 
 class Inputs:
@@ -155,7 +167,7 @@ class _Watched:
         self.written = written
         self.path = path
         self.state = _state(path)
-        self.digest = None if hasher is None else hasher.submit(path, self.state)
+        self.digest = None if hasher is None else hasher.submit(written, path, self.state)
 
     def described(self) -> Described:
         digest = None if self.digest is None else self.digest.result()
@@ -163,12 +175,13 @@ class _Watched:
         return _described(self.written, "file", digest, size)
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
+def _state(path: Path) -> tuple[int, ...] | None:
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    # The time of change tells of a rewrite that puts the time of modification back.
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _identity(path: Path) -> object:

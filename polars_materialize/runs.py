@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from polars_materialize import reports
-from polars_materialize.errors import OptionError, TableError
+from polars_materialize.errors import InputChangedError, OptionError, TableError
 from polars_materialize.label_joins import LabelEvidence, LabelPlan, check_label_options, plan_labels
 from polars_materialize.labels import LabelLike, check_label_file, find_labels, list_labels, read_labels
 from polars_materialize.options import LabelFile, LabelTable, ScoreTable, Sidecar
@@ -51,14 +51,14 @@ class Context:
         argv: The command line's arguments, if there was one.
         base_dir: What relative paths are relative to.
         hasher: What hashes inputs; without, an audit's hashes are null.
-        manifest: The manifest that the table is from, as written and where it is.
+        manifest: The manifest that the table is from, described as it was read, and where it is.
     """
 
     entrypoint: str
     argv: Sequence[str] = ()
     base_dir: Path | None = None
     hasher: Hasher | None = None
-    manifest: tuple[str, Path] | None = None
+    manifest: tuple[Described, Path] | None = None
 
     def locate(self, written: str) -> tuple[str, Path]:
         """A path as written, and where it is."""
@@ -320,7 +320,7 @@ def check_score_table(table: ScoreTable) -> None:
         OptionError: Names the option.
     """
     check_score_options(table)
-    _check_out(table.out)
+    _check_outputs(table)
     if not table.scores:
         raise OptionError("scores: expected at least one sidecar", option="scores")
     for index, entry in enumerate(table.scores):
@@ -334,18 +334,20 @@ def check_label_table(table: LabelTable) -> None:
         OptionError: Names the option.
     """
     check_label_options(table)
-    _check_out(table.out)
+    _check_outputs(table)
     if not table.labels:
         raise OptionError("labels: expected at least one label file", option="labels")
     for index, entry in enumerate(list_labels(table.labels)):
         _check_entry(check_label_file, entry, f"labels[{index}]")
 
 
-def _check_out(out: str) -> None:
+def _check_outputs(table: ScoreTable | LabelTable) -> None:
     try:
-        File.of(out)
+        File.of(table.out)
     except TableError as error:
         raise OptionError(f"out: {error}", option="out") from None
+    if table.audit_json is not None and (not table.audit_json.strip() or "\0" in table.audit_json):
+        raise OptionError("audit_json: expected a path", option="audit_json")
 
 
 def _check_entry(check: Callable[[Entry], None], entry: Entry, place: str) -> None:
@@ -382,7 +384,7 @@ def _run(table: ScoreTable | LabelTable, context: Context, run: _Run[AnyPlan, An
     inputs.add("features", ((file.written, file.path) for file in features))
     inputs.add(run.role, ((file.written, file.path) for file in run.files))
     if context.manifest is not None:
-        inputs.add("manifest", [context.manifest])
+        inputs.add("manifest", [(context.manifest[0]["path"], context.manifest[1])])
     written = [path for path in (table.out, table.audit_json) if path is not None]
     inputs.refuse_as_outputs(context.locate(path) for path in written)
 
@@ -400,6 +402,8 @@ def _run(table: ScoreTable | LabelTable, context: Context, run: _Run[AnyPlan, An
             footer[FOOTER_KEY] = reports.to_json(run.audit(plan, evidence, {})).decode()
         write(joined, out, part, footer)
         inputs.refuse_changed()
+        if context.manifest is not None and inputs.described()["manifest"] != [context.manifest[0]]:
+            raise InputChangedError.of(context.manifest[0]["path"])
         outputs = {"out": describe(table.out, part, hashed=context.hasher is not None)}
         audit = run.audit(plan, evidence, _provenance(table, context, inputs, outputs))
         if table.audit_json is not None:

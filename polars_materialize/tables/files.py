@@ -64,6 +64,7 @@ class File:
             TableError: If the suffix is not of a known format.
         """
         text = str(written)
+        _refuse_nul(text)
         path = Path(text) if base_dir is None else base_dir / text
         name = Path(text.lower())
         compression = COMPRESSIONS.get(name.suffix)
@@ -109,6 +110,7 @@ def find(
         ['a.csv', 'b.csv']
     """
     text = str(written)
+    _refuse_nul(text)
     path = Path(text) if base_dir is None else base_dir / text
     if path.is_file():
         return [File.of(text, base_dir, columns)]
@@ -130,6 +132,11 @@ def find(
             raise TableError(text, "no file matches")
         return files
     raise TableError(text, "no such file")
+
+
+def _refuse_nul(text: str) -> None:
+    if "\0" in text:
+        raise TableError(text.replace("\0", "\\0"), "a path cannot hold a NUL character")
 
 
 def _is_dir(name: str, base_dir: Path | None) -> bool:

@@ -160,7 +160,7 @@ def _decode_document(data: bytes, file: File) -> tuple[object, Callable[[Any], b
     """Decodes the outer level of a document, and says how its rows are encoded again."""
     try:
         return _decode_raw(data), bytes
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         pass
     try:  # Python's own decoder takes the NaN that Python's own encoder writes
         return json.loads(data), lambda row: json.dumps(row).encode()

@@ -10,11 +10,11 @@ import contextlib
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import polars as pl
 
-from polars_materialize.errors import MaterializeError, OutputError, TableError, listing
+from polars_materialize.errors import MaterializeError, OutputError, listing
 from polars_materialize.tables.dtypes import instance
 from polars_materialize.tables.files import TEXT_FORMATS, File
 
@@ -92,40 +92,50 @@ def write(frame: pl.LazyFrame, file: File, part: Path, metadata: Mapping[str, st
         OutputError: If the file cannot be written.
     """
     try:
-        if file.format == "parquet":
-            frame.sink_parquet(part, metadata=dict(metadata or {}))
-        elif file.format == "ipc":
-            frame.sink_ipc(part)
-        elif file.format == "csv":
-            compression = file.compression or "uncompressed"
-            frame.sink_csv(part, compression=compression, check_extension=False)
-        elif file.format == "jsonl":
-            compression = file.compression or "uncompressed"
-            frame.sink_ndjson(part, compression=compression, check_extension=False)
-        else:
-            _write_document(frame, file, part)
-    except (MaterializeError, TableError):
+        # Opened here, so that a sink which an interrupt leaves behind has no file to make later on.
+        with part.open("wb") as stream:
+            _sink(frame, file, stream, metadata)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except MaterializeError:
         raise
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise OutputError(f"{file.written}: could not be written: {reason}", path=file.written) from None
 
 
-def _write_document(frame: pl.LazyFrame, file: File, part: Path) -> None:
-    """Writes `{"rows": [...]}`, one row a line."""
-    import pyarrow as pa  # noqa: PLC0415 - only compressed files need it
+def _sink(frame: pl.LazyFrame, file: File, stream: BinaryIO, metadata: Mapping[str, str] | None) -> None:
+    compression = file.compression or "uncompressed"
+    if file.format == "parquet":
+        frame.sink_parquet(stream, metadata=dict(metadata or {}))
+    elif file.format == "ipc":
+        frame.sink_ipc(stream)
+    elif file.format == "csv":
+        frame.sink_csv(stream, compression=compression, check_extension=False)
+    elif file.format == "jsonl":
+        frame.sink_ndjson(stream, compression=compression, check_extension=False)
+    else:
+        _sink_document(frame, file, stream)
 
-    lines = part.with_name(part.name + ".rows")
-    try:
-        frame.sink_ndjson(lines, check_extension=False)
-        with lines.open("rb") as rows, pa.output_stream(str(part), compression=file.compression) as out:
-            out.write(b'{"rows": [')
-            for index, row in enumerate(rows):
-                out.write(b",\n" if index else b"\n")
-                out.write(row.rstrip(b"\n"))
-            out.write(b"\n]}\n")
-    finally:
-        lines.unlink(missing_ok=True)
+
+def _sink_document(frame: pl.LazyFrame, file: File, stream: BinaryIO) -> None:
+    """Writes `{"rows": [...]}`, one row a line."""
+    import pyarrow as pa  # noqa: PLC0415 - only this format needs it
+
+    own = os.fdopen(os.dup(stream.fileno()), "wb")  # pyarrow closes what it is given
+    with pa.output_stream(own, compression=file.compression) as out:
+        out.write(b'{"rows": [')
+        separator = b"\n"
+
+        def add(batch: pl.DataFrame) -> None:
+            nonlocal separator
+            rows = batch.write_ndjson().encode().rstrip(b"\n")
+            if rows:
+                out.write(separator + rows.replace(b"\n", b",\n"))  # a line end is never inside of a row
+                separator = b",\n"
+
+        frame.sink_batches(add)
+        out.write(b"\n]}\n")
 
 
 @contextlib.contextmanager
@@ -144,8 +154,6 @@ def staged(written: str, path: Path) -> Iterator[Path]:
             raise OutputError(f"{written}: is a folder; expected a file", path=written)
         target.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
         part.replace(target)
     except OSError as error:
         reason = error.strerror or str(error)

@@ -1,0 +1,354 @@
+"""A second opinion: keys, sidecars, joins and their counts in plain Python, one value at a time.
+
+It knows nothing of Polars and shares no code with the package, so an error of one is not an error of the
+other. Tests compare the two on random input.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SCORE_KEYS = [
+    *("clip_id", "video_id", "chug_video_id", "content_id", "file_name", "filename", "basename"),
+    *("name", "distorted_path", "dis_path", "path", "key", "clip_key", "clip_name", "src", "src_path"),
+]
+SCORES = ["score", "mos", "predicted_mos", "predicted_vmaf_or_mos", "quality", "vmaf"]
+RUNTIMES = ["runtime_ms", "runtime_total_ms", "elapsed_ms"]
+MEDIA = {
+    *("mp4", "mkv", "mov", "webm", "avi", "yuv", "y4m", "m4v", "ts", "mts", "m2ts", "mpg", "mpeg", "wmv"),
+    *("flv", "3gp", "mxf", "ogv", "vob", "ivf", "obu", "av1", "264", "265", "266", "h264", "h265", "h266"),
+    *("hevc", "gif", "png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "exr"),
+}
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+
+
+class Refused(Exception):  # noqa: N818 - it says what happens
+    """The input is one that has to be refused; `kind` says why."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+# --- keys ---------------------------------------------------------------------------------------------
+
+
+def infer_key_column(columns, candidates=SCORE_KEYS):
+    """The first candidate that the table has, whatever the case; an exact spelling goes first."""
+    for candidate in candidates:
+        if candidate in columns:
+            return candidate
+        for column in columns:
+            if column.lower() == candidate:
+                return column
+    return None
+
+
+def key_text(value):
+    """The text of a key cell, or None."""
+    if value is None or isinstance(value, (bool, list, dict)):
+        return None
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return str(int(value)) if value.is_integer() else repr(value)
+    text = unicodedata.normalize("NFC", value).strip()
+    return text or None
+
+
+def resolve(rule, column):
+    """What `auto` means for a column."""
+    if rule != "auto":
+        return rule
+    words = ("path", "file", "name", "src")
+    return "basename" if any(word in column.lower() for word in words) else "raw"
+
+
+def normalize(text, rule):
+    """The key of a text under a rule, or None."""
+    if text is None or rule == "raw":
+        return text
+    while text and text[-1] in "/\\":
+        text = text[:-1]
+    base = re.split(r"[/\\]", text)[-1]
+    if rule == "stem":
+        head, dot, tail = base.rpartition(".")
+        if dot and head and tail.lower() in MEDIA:
+            base = head
+    return base if base.strip() else None
+
+
+def make_key(value, rule, column):
+    """The key of a cell, or None."""
+    return normalize(key_text(value), resolve(rule, column))
+
+
+def slug(scorer):
+    """The part of a column's name that stands for a scorer."""
+    out = ""
+    for letter in scorer.lower():
+        out += letter if letter in "abcdefghijklmnopqrstuvwxyz0123456789" else "_"
+    while "__" in out:
+        out = out.replace("__", "_")
+    return out.strip("_")
+
+
+# --- files --------------------------------------------------------------------------------------------
+
+
+def read_jsonl(path):
+    """Rows of a file of JSON lines, with their line numbers."""
+    text = Path(path).read_bytes().decode("utf-8-sig")
+    lines = enumerate(text.split("\n"), start=1)
+    return [(number, json.loads(line)) for number, line in lines if line.strip()]
+
+
+def read_csv(path):
+    """Cells of a CSV file as text, a dict a row; an empty cell is None."""
+    with Path(path).open(encoding="utf-8-sig", newline="") as stream:
+        return [{k: v or None for k, v in row.items()} for row in csv.DictReader(stream)]
+
+
+# --- sidecars -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Score:
+    """One row of a sidecar."""
+
+    scorer: str
+    key: str
+    key_field: str
+    score: float | None = None
+    status: str = "ok"
+    runtime_ms: float | None = None
+    frames: int = 0
+    source: str | None = None
+
+
+def is_absent(value):
+    """Null and blank count as absent."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def find(row, names):
+    """Values of the first names that a row has, `(spelling, value)`, absent ones left out."""
+    for name in names:
+        exact = [key for key in row if key == name]
+        folded = [key for key in row if key != name and key.lower() == name.lower()]
+        if exact or folded or "." not in name:
+            for key in exact + folded:
+                if not is_absent(row[key]):
+                    yield key, row[key]
+            continue
+        yield from find_path(row, name)
+
+
+def find_path(value, path):
+    """Values at a dotted path; through a list, the list of the items' values."""
+    if isinstance(value, list):
+        if value and all(isinstance(item, dict) for item in value):
+            found = [next((v for _, v in find(item, [path])), None) for item in value]
+            if any(v is not None for v in found):
+                yield path, found
+        return
+    if not isinstance(value, dict):
+        return
+    for key, inner in value.items():
+        if path.lower().startswith(f"{key.lower()}."):
+            rest = path[len(key) + 1 :]
+            if isinstance(inner, dict):
+                for spelled, found in find(inner, [rest]):
+                    yield f"{key}.{spelled}", found
+            else:
+                for spelled, found in find_path(inner, rest):
+                    yield f"{key}.{spelled}", found
+
+
+def number(value):
+    """A finite number, or None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        if not NUMBER.fullmatch(value.strip()):
+            return None
+        value = float(value)
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return float(value)
+    return None
+
+
+def mean_of(values):
+    """The mean of numbers, each of which has to be one; None otherwise."""
+    numbers = [number(value) for value in values]
+    if not numbers or None in numbers:
+        return None
+    return math.fsum(numbers) / len(numbers)
+
+
+def part(row, name):
+    """The first value under a name that is present."""
+    return next((value for _, value in find(row, [name])), None)
+
+
+def read_row(row, *, label=None, key_field=None, score_field=None, source=None):
+    """One row of a sidecar; raises `Refused` where it is not usable."""
+    summary = part(row, "summary")
+    places = [row, summary] if isinstance(summary, dict) else [row]
+    frames = part(row, "frames")
+    objects = isinstance(frames, list) and all(isinstance(item, dict) for item in frames)
+    frames = frames if objects else []
+
+    found = [v for place in places for _, v in find(place, ["competitor"]) if isinstance(v, str)]
+    competitor = found[0].strip() if found else None
+    if label is not None and competitor is not None and slug(label) != slug(competitor):
+        raise Refused("scorer-name")
+    scorer = label if label is not None else competitor
+    if scorer is None:
+        raise Refused("sidecar")
+
+    names = [key_field] if key_field else SCORE_KEYS
+    keys = [(k, key_text(v)) for place in places for k, v in find(place, names)]
+    keys = [(spelled, text) for spelled, text in keys if text is not None]
+    if not keys:
+        raise Refused("sidecar")
+
+    score, count = read_score(places, frames, [score_field] if score_field else SCORES)
+    value = part(row, "status")
+    word = value.strip().lower() if isinstance(value, str) else value
+    status = "ok" if word is None or word in ("ok", "pass", "success") else "bad"
+    if status == "ok" and score is None:
+        raise Refused("sidecar")
+    runtime = read_runtime(places, frames)
+    return Score(scorer, keys[0][1], keys[0][0], score, status, runtime, count, source)
+
+
+def read_score(places, frames, names):
+    """The score of a row and how many frames it is the mean of."""
+    for place in places:
+        for _, value in find(place, names):
+            if isinstance(value, list):
+                if mean_of(value) is not None:
+                    return mean_of(value), len(value)
+            elif number(value) is not None:
+                return number(value), 0
+    firsts = []
+    for frame in frames:
+        usable = [number(value) for _, value in find(frame, names) if number(value) is not None]
+        firsts.append(usable[0] if usable else None)
+    mean = mean_of(firsts)
+    return (None, 0) if mean is None else (mean, len(firsts))
+
+
+def read_runtime(places, frames):
+    """The run time of a row in milliseconds, or None."""
+    for place in places:
+        for _, value in find(place, RUNTIMES):
+            if number(value) is not None:
+                return number(value)
+    sums = []
+    for frame in frames:
+        usable = [number(value) for _, value in find(frame, RUNTIMES) if number(value) is not None]
+        sums += usable[:1]
+    return math.fsum(sums) if sums else None
+
+
+# --- joins --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Joined:
+    """What a join gives: why it is refused, or else rows, and the counts of its audit."""
+
+    refusals: set[str] = field(default_factory=set)
+    rows: list[dict] = field(default_factory=list)
+    competitors: dict[str, dict[str, object]] = field(default_factory=dict)
+    keys: dict[str, int] = field(default_factory=dict)
+    input_rows: int = 0
+
+
+def join(
+    rows,
+    scores,
+    *,
+    key_column,
+    key_normalize="auto",
+    missing_policy="mark",
+    bad_policy="mark",
+    prefix="second_opinion",
+):
+    """Joins scores onto rows, or gives the code of every error that it may be refused with."""
+    table = {}
+    reasons = set()
+    for score in scores:
+        key = make_key(score.key, key_normalize, score.key_field)
+        if key is None:
+            reasons.add("sidecar")
+        elif (score.scorer, key) in table:
+            reasons.add("duplicate-key")
+        else:
+            table[score.scorer, key] = score
+    scorers = sorted({score.scorer for score in scores})
+    if len({slug(scorer) for scorer in scorers}) != len(scorers) or not all(map(slug, scorers)):
+        reasons.add("scorer-name")
+
+    texts = [key_text(row[key_column]) for row in rows]
+    keys = [make_key(row[key_column], key_normalize, key_column) for row in rows]
+    pairs = {(text, key) for text, key in zip(texts, keys, strict=True) if key is not None}
+    if key_normalize == "auto" and len(pairs) != len({key for _, key in pairs}):
+        reasons.add("folding")
+
+    out, competitors = [], {}
+    for scorer in scorers:
+        own = [key for name, key in table if name == scorer]
+        states = [table[scorer, key].status if (scorer, key) in table else "missing" for key in keys]
+        competitors[scorer] = {
+            "competitor": scorer,
+            "column_prefix": f"{prefix}_{slug(scorer)}",
+            "scores_loaded": len(own),
+            "matched_rows": states.count("ok"),
+            "missing_rows": states.count("missing"),
+            "bad_rows": states.count("bad"),
+            "unused_scores": len(set(own) - set(keys)),
+        }
+        if missing_policy == "fail" and "missing" in states:
+            reasons.add("missing-score")
+        if bad_policy == "fail" and "bad" in states:
+            reasons.add("bad-score")
+    if reasons:
+        return Joined(reasons)
+
+    dropped = {
+        state for state, policy in (("missing", missing_policy), ("bad", bad_policy)) if policy == "drop"
+    }
+    for row, key in zip(rows, keys, strict=True):
+        found = {scorer: table.get((scorer, key)) for scorer in scorers}
+        if not dropped & {score.status if score else "missing" for score in found.values()}:
+            new = [five_columns(f"{prefix}_{slug(scorer)}", score) for scorer, score in found.items()]
+            out.append({**row, **{name: value for columns in new for name, value in columns.items()}})
+    counts = {
+        "rows": len(rows),
+        "rows_without_key": keys.count(None),
+        "distinct_values": len(set(texts) - {None}),
+        "distinct_keys": len(set(keys) - {None}),
+    }
+    return Joined(set(), out, competitors, counts, len(rows))
+
+
+def five_columns(prefix, score):
+    """The columns of one scorer in one row."""
+    return {
+        f"{prefix}_score": score.score if score else None,
+        f"{prefix}_status": score.status if score else "missing",
+        f"{prefix}_runtime_ms": score.runtime_ms if score else None,
+        f"{prefix}_frames": score.frames if score else 0,
+        f"{prefix}_source": score.source if score else None,
+    }

@@ -1,0 +1,568 @@
+"""Runs of one table, from files to a file: the table, its audit, and its provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from polars.testing import assert_frame_equal
+
+import polars_materialize as pm
+from polars_materialize import errors
+
+SUFFIXES = [
+    *(".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".csv", ".arrow", ".feather", ".ipc"),
+    *(".jsonl.gz", ".json.gz", ".csv.gz", ".jsonl.zst", ".json.zst", ".csv.zst"),
+]
+KINDS = ["scores", "labels"]
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+FEATURES = pl.DataFrame(
+    {
+        "clip_id": ["a", "b", "b", None, "d", "a"],
+        "vmaf": [90.5, None, 1.0, 2.0, 3.0, 4.0],
+        "frame": [1, 2, 3, 4, 5, 2**53 + 1],
+        "note": ["2024-01-01", 'x,"y"', "\ud55c\uae00", None, "z", "w"],
+    }
+)
+SCORES = [
+    {"clip_id": "a", "competitor": "M", "score": 0.5, "runtime_ms": 2},
+    {"clip_id": "b", "competitor": "M", "status": "broken", "score": 0.1},
+    {"clip_id": "z", "competitor": "M", "score": 0.9},
+    {"clip_id": "d", "competitor": "Alpha", "frames": [{"score": 1}, {"score": 2}]},
+]
+LABELS = [
+    {"name": "x/a", "mos_raw_0_100": 80, "std_dev": 12.5, "n_ratings": 20},
+    {"name": "x/b", "mos_raw_0_100": 3.9, "split": "test"},
+    {"name": "a", "mos_raw_0_100": 80, "std_dev": 12.5, "n_ratings": 20},
+    {"name": "z", "mos_raw_0_100": 50},
+    {"name": None, "mos_raw_0_100": None},
+]
+
+
+@pytest.fixture
+def bundle(tmp_path, monkeypatch):
+    """A current folder with a feature table, sidecars and labels."""
+    monkeypatch.chdir(tmp_path)
+    FEATURES.write_parquet("features.parquet")
+    for name, rows in (("scores.jsonl", SCORES), ("labels.jsonl", LABELS)):
+        Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def run(kind, out, *, features="features.parquet", **options):
+    """Runs one table of the bundle."""
+    if kind == "scores":
+        return pm.materialize_scores(features, "scores.jsonl", out, **options)
+    return pm.materialize_labels(features, "labels.jsonl", out, **{"min_match_rate": 0.5, **options})
+
+
+def lazily(kind, frame):
+    """The same join on frames."""
+    if kind == "scores":
+        return pm.join_scores(frame, pm.scan_scores("scores.jsonl"))
+    return pm.join_labels(frame, pm.scan_labels("labels.jsonl"), min_match_rate=0.5)
+
+
+def as_text(frame):
+    """Enum and Categorical columns as the text they hold."""
+    return frame.with_columns(pl.col(pl.Enum, pl.Categorical).cast(pl.String))
+
+
+def digest(path):
+    """The SHA-256 of a file, by hashlib alone."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def described(written, path=None):
+    """How provenance has to describe a file that is there."""
+    path = Path(path or written)
+    content = {"path": written, "exists": True, "kind": "file"}
+    return {**content, "sha256": digest(path), "bytes": path.stat().st_size}
+
+
+def flat(inputs):
+    """Every described file of provenance, by path."""
+    found = [file for value in inputs.values() for file in (value if isinstance(value, list) else [value])]
+    return sorted(found, key=lambda file: file["path"])
+
+
+def files_of(folder):
+    """Every file below a folder, with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- the table ----------------------------------------------------------------------------------------
+
+
+@every_kind
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_files_of_every_format_to_files_of_every_format(bundle, kind, suffix):
+    pm.sink_table(FEATURES, f"features{suffix}")
+    expected = as_text(lazily(kind, FEATURES))
+
+    audit = run(kind, f"new/folder/out{suffix}", features=f"features{suffix}")
+
+    result = as_text(pm.scan_table(f"new/folder/out{suffix}").collect())
+    assert audit.input_rows == audit.output_rows == 6
+    assert result.columns == expected.columns
+    assert_frame_equal(result, expected, check_dtypes=False)
+    assert list((bundle / "new" / "folder").iterdir()) == [bundle / "new" / "folder" / f"out{suffix}"]
+
+
+@every_kind
+@pytest.mark.parametrize("out", ["out.parquet", "out.jsonl"])
+def test_shards_are_one_table_in_the_order_of_their_names(bundle, kind, out):
+    for index in (2, 0, 1):
+        FEATURES[index * 2 : index * 2 + 2].write_parquet(bundle / f"shard{index}.parquet")
+
+    audit = run(kind, out, features="shard*.parquet")
+
+    assert_frame_equal(
+        as_text(pm.scan_table(out).collect()), as_text(lazily(kind, FEATURES)), check_dtypes=False
+    )
+    assert audit.feature_table == "shard*.parquet"
+    features = audit.run_provenance["inputs"]["features"]
+    assert features == [described(f"shard{index}.parquet") for index in range(3)]
+
+
+@every_kind
+def test_an_older_output_is_replaced_without_overwrite(bundle, kind):
+    (bundle / "out.csv").write_text("old")
+
+    run(kind, "out.csv")
+
+    assert (bundle / "out.csv").read_text().startswith("clip_id,")
+
+
+@every_kind
+def test_a_link_as_output_keeps_pointing_where_it_points(bundle, kind):
+    (bundle / "real").mkdir()
+    (bundle / "out.csv").symlink_to("real/target.csv")
+
+    run(kind, "out.csv")
+
+    assert (bundle / "out.csv").is_symlink()
+    assert (bundle / "real" / "target.csv").read_text().startswith("clip_id,")
+
+
+@pytest.mark.usefixtures("bundle")
+def test_a_chain_of_lazy_joins_gives_what_two_runs_give():
+    run("scores", "scored.parquet")
+    run("labels", "labelled.parquet", features="scored.parquet")
+    features = pm.scan_table("features.parquet")
+
+    chain = lazily("labels", lazily("scores", features))
+
+    stored = pm.scan_table("labelled.parquet").collect()
+    for engine in ("streaming", "in-memory"):
+        assert_frame_equal(as_text(chain.collect(engine=engine)), as_text(stored))
+    other = lazily("scores", lazily("labels", features)).collect()
+    assert_frame_equal(as_text(other.select(stored.columns)), as_text(stored))
+
+
+def test_a_plan_sinks_what_a_run_writes(bundle):
+    run("scores", "run.jsonl")
+
+    pm.sink_table(lazily("scores", pm.scan_table("features.parquet")), "plan.jsonl")
+
+    assert (bundle / "plan.jsonl").read_bytes() == (bundle / "run.jsonl").read_bytes()
+
+
+# --- the audit ----------------------------------------------------------------------------------------
+
+
+def test_audit_of_scores(bundle):
+    audit = run("scores", "out.csv", audit_json="audits/a.json", bad_policy="drop")
+    stored = json.loads((bundle / "audits" / "a.json").read_text())
+
+    provenance = stored.pop("run_provenance")
+    keys = stored["keys"]
+    assert list(stored) == sorted(stored)
+    assert {name: stored[name] for name in stored if name not in ("competitors", "keys")} == {
+        "feature_table": "features.parquet",
+        "output": "out.csv",
+        "key_column": "clip_id",
+        "key_normalize": "auto",
+        "input_rows": 6,
+        "output_rows": 4,
+        "missing_policy": "mark",
+        "bad_policy": "drop",
+    }
+    assert stored["competitors"] == {
+        "Alpha": {
+            "competitor": "Alpha",
+            "column_prefix": "second_opinion_alpha",
+            "scores_loaded": 1,
+            "matched_rows": 1,
+            "missing_rows": 5,
+            "bad_rows": 0,
+            "unused_scores": 0,
+        },
+        "M": {
+            "competitor": "M",
+            "column_prefix": "second_opinion_m",
+            "scores_loaded": 3,
+            "matched_rows": 2,
+            "missing_rows": 2,
+            "bad_rows": 2,
+            "unused_scores": 1,
+        },
+    }
+    counts = {"rows": 6, "rows_without_key": 1, "distinct_values": 3, "distinct_keys": 3}
+    assert {name: keys[name] for name in counts} == counts
+    assert audit.run_provenance == provenance
+    assert audit.competitors["M"].bad_rows == 2
+    assert pm.scan_table("out.csv").collect().height == 4
+
+
+def test_audit_of_labels(bundle):
+    options = {
+        "feature_key_column": "clip_id",
+        "label_key_column": "name",
+        "label_key_regex": r"([a-z])$",
+        "feature_key_regex": r"\w",
+        "key_normalize": "raw",
+        "min_match_rate": 0.25,
+    }
+
+    run("labels", "out.csv", audit_json="a.json", **options)
+    stored = json.loads((bundle / "a.json").read_text())
+
+    stored.pop("run_provenance")
+    keys, sources = stored.pop("keys"), stored.pop("label_sources")
+    assert list(stored) == sorted(stored)
+    assert stored == {
+        "feature_table": "features.parquet",
+        "output": "out.csv",
+        "feature_key_column": "clip_id",
+        "label_key_column": "name",
+        "label_mos_column": "mos_raw_0_100",
+        "label_scale": "0:100",
+        "key_normalize": "raw",
+        "feature_key_regex": r"\w",
+        "label_key_regex": r"([a-z])$",
+        "min_match_rate": 0.25,
+        "input_rows": 6,
+        "output_rows": 6,
+        "total_feature_keys": 3,
+        "matched_feature_keys": 2,
+        "matched_rows": 4,
+        "missing_rows": 2,
+        "labels_loaded": 3,
+        "labels_without_key": 1,
+        "unused_labels": 1,
+        "match_rate": pytest.approx(2 / 3),
+    }
+    assert len(sources) == 1
+    assert sources[0]["path"] == "labels.jsonl"
+    counts = {"rows": 6, "rows_without_key": 1, "distinct_values": 3, "distinct_keys": 3}
+    assert {name: keys[name] for name in counts} == counts
+    labels = {"rows": 5, "rows_without_key": 1, "distinct_values": 4, "distinct_keys": 3}
+    assert keys["labels"] == labels
+
+
+def test_audit_of_labels_names_every_file_and_its_own_scale(bundle):
+    (bundle / "more.csv").write_text("clip,quality\nd,4.5\n")
+    entries = ["labels.jsonl", pm.LabelFile("more.csv", key_column="clip")]
+
+    audit = pm.materialize_labels("features.parquet", entries, "out.csv")
+
+    assert audit.match_rate == 1.0
+    assert [(s.path, s.key_column, s.mos_column, s.scale) for s in audit.label_sources] == [
+        ("labels.jsonl", "name", "mos_raw_0_100", "0:100"),
+        ("more.csv", "clip", "quality", "1:5"),
+    ]
+
+
+@pytest.mark.parametrize("scale", ["1.23456789:5", "0:12345678", "-7:94"])
+def test_the_scale_of_an_audit_is_the_one_that_was_used(bundle, scale):
+    (bundle / "l.csv").write_text("clip_id,mos\na,3\nb,4\nd,5\n")
+
+    audit = pm.materialize_labels("features.parquet", "l.csv", "out.csv", label_scale=scale)
+
+    assert [float(end) for end in audit.label_scale.split(":")] == [float(end) for end in scale.split(":")]
+
+
+@pytest.mark.parametrize("rule", ["basename", "stem"])
+def test_folding_shows_in_the_audit(bundle, rule):
+    (bundle / "f.csv").write_text("path\nx/a.mp4\ny/a.mp4\ny/b.mp4\n")
+    (bundle / "s.jsonl").write_text('{"path": "a.mp4", "score": 1}\n{"path": "z/b.mp4", "score": 2}\n')
+
+    audit = pm.materialize_scores("f.csv", "m=s.jsonl", "out.csv", key_normalize=rule)
+
+    assert (audit.keys.rows, audit.keys.distinct_values, audit.keys.distinct_keys) == (3, 3, 2)
+    assert audit.competitors["m"].matched_rows == 3
+
+
+@every_kind
+def test_a_parquet_output_carries_its_audit(bundle, kind):
+    audit = run(kind, "out.parquet", audit_json="a.json")
+
+    metadata = pq.read_metadata("out.parquet").metadata
+    [footer] = [json.loads(text) for key, text in metadata.items() if b"polars_materialize" in key]
+    stored = json.loads((bundle / "a.json").read_text())
+    assert {**footer, "run_provenance": None} == {**stored, "run_provenance": None}
+    assert footer["output_rows"] == audit.output_rows == pq.read_table("out.parquet").num_rows
+
+
+# --- provenance ---------------------------------------------------------------------------------------
+
+
+@every_kind
+@pytest.mark.parametrize("out", ["out/o.parquet", "out/o.csv", "out/o.json.gz"])
+def test_provenance_has_the_hashes_of_every_input_and_of_the_output(bundle, kind, out):
+    run(kind, out, audit_json="a.json", argv=["x", "--y"])
+    provenance = json.loads((bundle / "a.json").read_text())["run_provenance"]
+
+    evidence = "scores.jsonl" if kind == "scores" else "labels.jsonl"
+    assert set(provenance) >= {"schema", "entrypoint", "argv", "args", "inputs", "outputs"}
+    assert provenance["schema"] == "ai-run-provenance-v1"
+    assert provenance["entrypoint"]["module"] == "polars_materialize"
+    assert provenance["entrypoint"]["version"] == pm.__version__
+    assert provenance["argv"] == ["x", "--y"]
+    assert flat(provenance["inputs"]) == sorted(
+        [described("features.parquet"), described(evidence)], key=lambda file: file["path"]
+    )
+    assert described(out) in flat(provenance["outputs"])
+    assert provenance["versions"] == {
+        "polars_materialize": pm.__version__,
+        "python": platform.python_version(),
+        "polars": version("polars"),
+        "pyarrow": version("pyarrow"),
+    }
+
+
+def test_provenance_names_every_file_of_folders_and_globs(bundle):
+    (bundle / "s").mkdir()
+    for clip in "abd":
+        (bundle / "s" / f"{clip}.json").write_text(json.dumps({"clip_id": clip, "score": 1}))
+    (bundle / "t.jsonl").write_text('{"clip_id": "a", "score": 1}')
+
+    audit = pm.materialize_scores("features.parquet", ["m=s", "n=t*.jsonl"], "out.csv")
+
+    expected = [described(f"s/{clip}.json") for clip in "abd"] + [described("t.jsonl")]
+    assert audit.run_provenance["inputs"]["scores"] == expected
+
+
+@pytest.mark.usefixtures("bundle")
+def test_args_hold_every_effective_option_of_scores():
+    audit = run("scores", "out.csv", missing_policy="drop")
+
+    args = audit.run_provenance["args"]
+    options = {
+        "key_column": None,
+        "score_key_field": None,
+        "score_field": None,
+        "key_normalize": "auto",
+        "missing_policy": "drop",
+        "bad_policy": "mark",
+        "prefix": "second_opinion",
+        "overwrite": False,
+    }
+    assert {name: args[name] for name in options} == options
+    assert (args["features"], args["out"]) == ("features.parquet", "out.csv")
+    assert "scores.jsonl" in json.dumps(args["scores"])
+
+
+@pytest.mark.usefixtures("bundle")
+def test_args_hold_every_effective_option_of_labels():
+    entry = pm.LabelFile("labels.jsonl", key_column="name", key_regex="[a-z]$", scale="0:100")
+
+    audit = pm.materialize_labels("features.parquet", entry, "out.csv", min_match_rate=0, status_column="s")
+
+    args = audit.run_provenance["args"]
+    options = {
+        "feature_key_column": None,
+        "label_key_column": None,
+        "label_mos_column": None,
+        "label_scale": "auto",
+        "key_normalize": "auto",
+        "feature_key_regex": None,
+        "label_key_regex": None,
+        "min_match_rate": 0.0,
+        "status_column": "s",
+        "overwrite": False,
+    }
+    assert {name: args[name] for name in options} == options
+    assert args["labels"] == [
+        {"path": "labels.jsonl", "key_column": "name", "key_regex": "[a-z]$", "scale": "0:100"}
+    ]
+
+
+@every_kind
+def test_relative_paths_stay_relative_to_base_dir(bundle, kind, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+    audit = run(kind, "out/o.csv", audit_json="out/a.json", base_dir=bundle)
+
+    text = (bundle / "out" / "a.json").read_text()
+    assert str(bundle) not in text
+    assert str(bundle) not in (bundle / "out" / "o.csv").read_text()
+    assert audit.output == "out/o.csv"
+    assert audit.run_provenance["outputs"]["out"] == described("out/o.csv", bundle / "out" / "o.csv")
+    assert list(Path().iterdir()) == []
+
+
+@every_kind
+def test_absolute_paths_stay_as_the_user_wrote_them(bundle, kind):
+    written = f"{bundle}/./features.parquet"
+
+    audit = run(kind, "out.csv", features=written)
+
+    assert audit.feature_table == written
+    assert audit.run_provenance["inputs"]["features"]["path"] == written
+
+
+@every_kind
+def test_audits_hold_no_clock(bundle, kind):
+    run(kind, "out.parquet", audit_json="a.json")
+    first = files_of(bundle)
+    for name in ("features.parquet", "scores.jsonl", "labels.jsonl"):
+        os.utime(name, ns=(10**18, 10**18))
+
+    run(kind, "out.parquet", audit_json="a.json")
+
+    assert files_of(bundle) == first
+
+
+# --- refused runs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "error"),
+    [
+        ("scores", {"missing_policy": "fail"}, errors.MissingScoreError),
+        ("scores", {"bad_policy": "fail"}, errors.BadScoreError),
+        ("scores", {"key_column": "nope"}, errors.KeyColumnError),
+        ("scores", {"score_field": "nope"}, errors.TableError),
+        ("scores", {"score_key_field": "nope"}, errors.MaterializeError),
+        ("scores", {"prefix": ""}, errors.OptionError),
+        ("scores", {"missing_policy": "nope"}, errors.OptionError),
+        ("scores", {"features": "no.csv"}, errors.TableError),
+        ("scores", {"features": "broken.jsonl"}, errors.TableError),
+        ("scores", {"features": "taken.csv"}, errors.ColumnExistsError),
+        ("scores", {"features": "nested.jsonl"}, errors.OutputError),
+        ("labels", {"min_match_rate": 0.99}, errors.MatchRateError),
+        ("labels", {"label_scale": "0:10"}, errors.LabelError),
+        ("labels", {"label_key_column": "nope"}, errors.KeyColumnError),
+        ("labels", {"label_mos_column": "nope"}, errors.TableError),
+        ("labels", {"key_normalize": "raw", "label_key_regex": "^x"}, errors.DuplicateKeyError),
+        ("labels", {"status_column": "mos"}, errors.OptionError),
+        ("labels", {"features": "broken.jsonl"}, errors.TableError),
+        ("labels", {"features": "taken.csv"}, errors.ColumnExistsError),
+    ],
+)
+def test_a_refused_run_leaves_every_file_as_it_was(bundle, kind, options, error):
+    (bundle / "broken.jsonl").write_text('{"clip_id": "a"}\n{"clip_id": \n')
+    (bundle / "taken.csv").write_text("clip_id,second_opinion_m_score,mos\na,1,2\n")
+    (bundle / "nested.jsonl").write_text('{"clip_id": "a", "x": [1]}\n')
+    (bundle / "out.csv").write_text("old table")
+    (bundle / "a.json").write_text("old audit")
+    before = files_of(bundle)
+
+    with pytest.raises(error) as caught:
+        run(kind, "out.csv", audit_json="a.json", **options)
+
+    assert "\n" not in str(caught.value)
+    assert files_of(bundle) == before
+
+
+@every_kind
+def test_a_refused_run_makes_no_folder(bundle, kind):
+    policy = {"missing_policy": "fail"} if kind == "scores" else {"min_match_rate": 1}
+
+    with pytest.raises(errors.MaterializeError):
+        run(kind, "new/out.csv", audit_json="newer/a.json", **policy)
+
+    assert not (bundle / "new").exists()
+    assert not (bundle / "newer").exists()
+
+
+@every_kind
+@pytest.mark.parametrize("audit", ["folder", "features.parquet/a.json"])
+def test_an_audit_that_cannot_be_written_leaves_the_old_table(bundle, kind, audit):
+    (bundle / "folder").mkdir()
+    (bundle / "out.csv").write_text("old table")
+    before = files_of(bundle)
+
+    with pytest.raises(errors.OutputError):
+        run(kind, "out.csv", audit_json=audit)
+
+    assert files_of(bundle) == before
+
+
+@every_kind
+@pytest.mark.parametrize("out", ["folder.csv", "features.parquet/o.csv"])
+def test_a_table_that_cannot_be_written_leaves_the_old_audit(bundle, kind, out):
+    (bundle / "folder.csv").mkdir()
+    (bundle / "a.json").write_text("old audit")
+    before = files_of(bundle)
+
+    with pytest.raises(errors.OutputError):
+        run(kind, out, audit_json="a.json")
+
+    assert files_of(bundle) == before
+
+
+@every_kind
+@pytest.mark.parametrize("way", ["same", "dots", "absolute", "symlink", "hard link", "linked folder"])
+@pytest.mark.parametrize("role", ["features", "evidence"])
+@pytest.mark.parametrize("output", ["out", "audit_json"])
+def test_an_output_that_is_an_input_is_refused(bundle, kind, way, role, output):
+    name = "features.parquet" if role == "features" else f"{kind}.jsonl"
+    link = f"link{Path(name).suffix}"
+    if way == "symlink":
+        (bundle / link).symlink_to(name)
+    elif way == "hard link":
+        (bundle / link).hardlink_to(name)
+    elif way == "linked folder":
+        (bundle / "linked").symlink_to(".")
+    path = {"same": name, "dots": f"x/../{name}", "absolute": str(bundle / name)}.get(way, link)
+    path = f"linked/{name}" if way == "linked folder" else path
+    if way == "dots":
+        (bundle / "x").mkdir()
+    before = files_of(bundle)
+
+    with pytest.raises(errors.OutputError, match="input"):
+        run(kind, **{"out": "out.csv", output: path})
+
+    assert files_of(bundle) == before
+
+
+@every_kind
+@pytest.mark.parametrize("audit", ["out.json", "./out.json", "x/../out.json"])
+def test_a_table_and_an_audit_of_one_path_are_refused(bundle, kind, audit):
+    before = files_of(bundle)
+
+    with pytest.raises(errors.OutputError):
+        run(kind, "out.json", audit_json=audit)
+
+    assert files_of(bundle) == before
+
+
+@pytest.mark.usefixtures("bundle")
+def test_an_output_that_a_glob_of_the_run_reads_is_refused():
+    FEATURES.write_parquet("shard1.parquet")
+    FEATURES.write_parquet("shard2.parquet")
+
+    with pytest.raises(errors.OutputError, match=r"shard2\.parquet"):
+        run("scores", "shard2.parquet", features="shard*.parquet")
+
+
+# --- notebooks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("bundle")
+@every_kind
+def test_audits_show_as_markdown_tables(kind):
+    text = run(kind, "out.csv")._repr_markdown_()
+
+    assert [line.count("|") for line in text.splitlines()[2:]] == [7] * (4 if kind == "scores" else 3)

@@ -1,0 +1,996 @@
+"""Sidecars to one long frame of scores: every rule of what is read where, and every refusal."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import oracle
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import polars_materialize as pm
+from polars_materialize import errors
+from polars_materialize.tables import jsonl
+
+PARTS = ["scorer", "key", "score", "status", "runtime_ms", "frames"]
+
+
+def write_jsonl(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read(entry, **options):
+    return pm.scan_scores(entry, **options).collect()
+
+
+def read_rows(tmp_path, *rows, label="m", **sidecar):
+    path = write_jsonl(tmp_path / "rows.jsonl", *rows)
+    return read(pm.Sidecar(str(path), label=label, **sidecar))
+
+
+def only(frame):
+    assert frame.height == 1
+    return frame.row(0, named=True)
+
+
+# --- entries ------------------------------------------------------------------------------------------
+
+
+def test_label_comes_before_the_first_equals_sign(tmp_path):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    path = write_jsonl(folder / "lr=0.1.jsonl", {"key": "a", "score": 1})
+
+    labelled = read(f"dover={path}")
+
+    assert only(labelled)["scorer"] == "dover"
+
+
+def test_an_equals_sign_in_a_folder_is_no_label(tmp_path):
+    folder = tmp_path / "lr=0.1"
+    folder.mkdir()
+    path = write_jsonl(folder / "x.jsonl", {"key": "a", "score": 1, "competitor": "dover"})
+
+    frame = read(str(path))
+
+    assert only(frame)["scorer"] == "dover"
+
+
+def test_several_entries_are_read_in_their_order(tmp_path):
+    first = write_jsonl(tmp_path / "b.jsonl", {"key": "a", "score": 1})
+    second = write_jsonl(tmp_path / "a.jsonl", {"key": "a", "score": 2})
+
+    frame = read([f"one={first}", pm.Sidecar(str(second), label="two")])
+
+    assert frame.select("scorer", "score").rows() == [("one", 1.0), ("two", 2.0)]
+
+
+def test_source_is_the_path_as_written(tmp_path):
+    write_jsonl(tmp_path / "x.jsonl", {"key": "a", "score": 1})
+
+    frame = read("m=./x.jsonl", base_dir=tmp_path)
+
+    assert only(frame)["source"] == "./x.jsonl"
+
+
+def test_glob_reads_every_match(tmp_path):
+    for name in ("b", "a", "c"):
+        write_jsonl(tmp_path / f"{name}.jsonl", {"key": name, "score": 1})
+
+    frame = read("m=*.jsonl", base_dir=tmp_path)
+
+    assert frame["key"].to_list() == ["a", "b", "c"]
+    assert frame["source"].to_list() == ["a.jsonl", "b.jsonl", "c.jsonl"]
+
+
+def test_folder_of_one_json_a_clip(tmp_path):
+    folder = tmp_path / "musiq"
+    folder.mkdir()
+    for index in range(20):
+        text = json.dumps({"video": f"clip_{index:02}.mkv", "mean_musiq": index}, indent=2)
+        (folder / f"clip_{index:02}.json").write_text(text)
+
+    frame = read(
+        pm.Sidecar("musiq", label="musiq", key_field="video", score_field="mean_musiq"),
+        base_dir=tmp_path,
+    )
+
+    assert frame["key"].to_list() == [f"clip_{index:02}.mkv" for index in range(20)]
+    assert frame["score"].to_list() == [float(index) for index in range(20)]
+
+
+def test_folder_of_several_formats(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", {"key": "a", "score": 1})
+    (tmp_path / "b.json").write_text('{"key": "b", "score": 2}')
+    (tmp_path / "c.csv").write_text("key,score\nc,3\n")
+
+    frame = read(f"m={tmp_path}")
+
+    assert sorted(frame.select("key", "score").rows()) == [("a", 1.0), ("b", 2.0), ("c", 3.0)]
+
+
+def test_a_bad_file_in_a_folder_is_named(tmp_path):
+    for index in range(5):
+        write_jsonl(tmp_path / f"{index}.jsonl", {"key": f"{index}", "score": index})
+    (tmp_path / "3.json").write_text('{"key": "x", "score": }')
+
+    with pytest.raises(errors.TableError, match=r"3\.json"):
+        read(f"m={tmp_path}")
+
+
+@pytest.mark.parametrize("missing", ["gone.jsonl", "*.jsonl", "empty"])
+def test_a_path_without_files_is_refused(tmp_path, missing):
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(errors.TableError, match=missing.replace("*", r"\*")):
+        read(f"m={missing}", base_dir=tmp_path)
+
+
+def test_no_entries_are_refused():
+    with pytest.raises(errors.OptionError):
+        read([])
+
+
+# --- formats ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.jsonl", '{"key": "a", "score": 1}\n{"key": "b", "score": 2}\n'),
+        ("x.ndjson", '{"key": "a", "score": 1}\n{"key": "b", "score": 2}'),
+        ("x.json", '[{"key": "a", "score": 1}, {"key": "b", "score": 2}]'),
+        ("x.json", '{"rows": [{"key": "a", "score": 1}, {"key": "b", "score": 2}]}'),
+        ("x.json", '{"n": 2, "results": [{"key": "a", "score": 1}, {"key": "b", "score": 2}]}'),
+        ("x.csv", "key,score\na,1\nb,2\n"),
+        ("x.csv", '\ufeffkey,score\r\n"a",1\r\nb,2'),
+    ],
+)
+def test_text_formats(tmp_path, name, text):
+    (tmp_path / name).write_bytes(text.encode())
+
+    frame = read(f"m={tmp_path / name}")
+
+    assert frame.select("key", "score").rows() == [("a", 1.0), ("b", 2.0)]
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.arrow", "x.feather", "x.jsonl.gz", "x.csv.zst"])
+def test_formats_that_this_package_writes(tmp_path, name):
+    pm.sink_table(pl.DataFrame({"key": ["a", "b"], "score": [1.0, 2.0]}), tmp_path / name)
+
+    frame = read(f"m={tmp_path / name}")
+
+    assert frame.select("key", "score").rows() == [("a", 1.0), ("b", 2.0)]
+    assert frame["source"].to_list() == [str(tmp_path / name)] * 2
+
+
+def test_one_json_object_is_one_payload(tmp_path):
+    (tmp_path / "x.json").write_text('{\n  "key": "a",\n  "score": 1\n}\n')
+
+    assert only(read(f"m={tmp_path / 'x.json'}"))["score"] == 1.0
+
+
+def test_wrapper_payload(tmp_path):
+    payload = {
+        "name": "clip_a.yuv",
+        "frames": [
+            {"frame_idx": 0, "predicted_vmaf_or_mos": 70.0, "runtime_ms": 1.5},
+            {"frame_idx": 1, "predicted_vmaf_or_mos": 71.0, "runtime_ms": 2.5},
+        ],
+        "summary": {
+            "competitor": "fork-nr-metric",
+            "plcc": 0.0,
+            "srocc": 0.0,
+            "rmse": 0.0,
+            "runtime_total_ms": 3.5,
+            "params": 10,
+            "gflops": 0.1,
+        },
+    }
+    (tmp_path / "x.json").write_text(json.dumps(payload))
+
+    row = only(read(tmp_path / "x.json"))
+
+    assert [row[part] for part in PARTS] == ["fork-nr-metric", "clip_a.yuv", 70.5, "ok", 3.5, 2]
+
+
+# --- scorer -------------------------------------------------------------------------------------------
+
+
+def test_scorer_is_the_label(tmp_path):
+    assert only(read_rows(tmp_path, {"key": "a", "score": 1}, label="DOVER"))["scorer"] == "DOVER"
+
+
+def test_scorer_is_the_competitor(tmp_path):
+    frame = read_rows(tmp_path, {"key": "a", "score": 1, "Competitor": "musiq"}, label=None)
+
+    assert only(frame)["scorer"] == "musiq"
+
+
+def test_scorer_is_the_competitor_in_the_summary(tmp_path):
+    row = {"key": "a", "score": 1, "competitor": " ", "summary": {"COMPETITOR": "musiq"}}
+
+    assert only(read_rows(tmp_path, row, label=None))["scorer"] == "musiq"
+
+
+def test_one_file_may_hold_several_scorers(tmp_path):
+    rows = [{"key": "a", "score": 1, "competitor": name} for name in ("musiq", "dover")]
+
+    assert read_rows(tmp_path, *rows, label=None)["scorer"].to_list() == ["musiq", "dover"]
+
+
+def test_a_label_of_the_same_slug_agrees(tmp_path):
+    frame = read_rows(tmp_path, {"key": "a", "score": 1, "competitor": "Q Align"}, label="q-align")
+
+    assert only(frame)["scorer"] == "q-align"
+
+
+@pytest.mark.parametrize("place", ["row", "summary"])
+def test_a_label_of_another_slug_is_refused(tmp_path, place):
+    row = {"key": "a", "score": 1}
+    (row if place == "row" else row.setdefault("summary", {}))["competitor"] = "musiq"
+
+    with pytest.raises(errors.ScorerNameError, match=r"'musiq'.*'dover'"):
+        read_rows(tmp_path, row, label="dover")
+
+
+def test_rows_without_a_scorer_are_refused(tmp_path):
+    path = write_jsonl(tmp_path / "x.jsonl", {"key": "a", "score": 1, "competitor": "m"}, {"key": 1})
+
+    with pytest.raises(errors.SidecarError) as caught:
+        read(path)
+
+    assert f"{path}:2" in str(caught.value)
+    assert "scorer" in str(caught.value)
+
+
+# --- key ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", oracle.SCORE_KEYS)
+def test_every_known_key_field(tmp_path, name):
+    assert only(read_rows(tmp_path, {name.upper(): "x", "score": 1}))["key"] == "x"
+
+
+@pytest.mark.parametrize(("first", "second"), list(pairwise(oracle.SCORE_KEYS)))
+def test_key_fields_go_in_order(tmp_path, first, second):
+    assert only(read_rows(tmp_path, {second: "no", first: "yes", "score": 1}))["key"] == "yes"
+
+
+@pytest.mark.parametrize("absent", [None, "", "  "])
+def test_an_absent_key_field_gives_way_to_the_next(tmp_path, absent):
+    row = {"clip_id": absent, "name": "x", "score": 1}
+
+    assert only(read_rows(tmp_path, row))["key"] == "x"
+
+
+def test_each_row_finds_its_own_key_field(tmp_path):
+    frame = read_rows(tmp_path, {"clip_id": "a", "score": 1}, {"name": "b", "score": 2})
+
+    assert frame["key"].to_list() == ["a", "b"]
+
+
+def test_a_key_in_the_row_goes_before_one_in_the_summary(tmp_path):
+    row = {"src_path": "row", "summary": {"clip_id": "summary"}, "score": 1}
+
+    assert only(read_rows(tmp_path, row))["key"] == "row"
+
+
+def test_a_key_in_the_summary(tmp_path):
+    assert only(read_rows(tmp_path, {"summary": {"Clip_ID": "a"}, "score": 1}))["key"] == "a"
+
+
+def test_an_object_under_a_key_name_is_no_key(tmp_path):
+    frame = read_rows(tmp_path, {"name": {"first": 1}, "path": "a", "score": 1})
+
+    assert only(frame)["key"] == "a"
+
+
+def test_an_object_under_a_key_name_is_no_key_beside_text(tmp_path):
+    rows = [{"name": {"first": 1}, "path": "a", "score": 1}, {"name": "b", "score": 1}]
+
+    assert read_rows(tmp_path, *rows)["key"].to_list() == ["a", "b"]
+
+
+def test_whole_floats_and_integers_are_the_same_key_text(tmp_path):
+    rows = [{"key": 12345.0, "score": 1}, {"key": 678, "score": 1}, {"key": "b", "score": 1}]
+
+    assert read_rows(tmp_path, *rows)["key"].to_list() == ["12345", "678", "b"]
+
+
+def test_long_integer_keys_keep_every_digit(tmp_path):
+    rows = [{"key": 2**53 + 1, "score": 1}, {"key": 2**64 - 1, "score": 1}]
+
+    assert read_rows(tmp_path, *rows)["key"].to_list() == ["9007199254740993", "18446744073709551615"]
+
+
+def test_the_named_key_field_wins(tmp_path):
+    frame = read_rows(tmp_path, {"clip_id": "no", "Video": "yes", "score": 1}, key_field="video")
+
+    assert only(frame)["key"] == "yes"
+
+
+def test_the_named_key_field_must_be_in_every_row(tmp_path):
+    rows = [{"video": "a", "key": "x", "score": 1}, {"key": "y", "score": 1}]
+
+    with pytest.raises(errors.SidecarError, match=r"rows\.jsonl:2.*'video'"):
+        read_rows(tmp_path, *rows, key_field="video")
+
+
+def test_score_key_field_is_for_entries_that_say_nothing(tmp_path):
+    path = write_jsonl(tmp_path / "x.jsonl", {"one": "1", "two": "2", "score": 1})
+    entries = [pm.Sidecar(str(path), label="a"), pm.Sidecar(str(path), label="b", key_field="two")]
+
+    assert read(entries, score_key_field="one")["key"].to_list() == ["1", "2"]
+
+
+def test_a_misspelled_key_field_names_the_fields_there_are(tmp_path):
+    with pytest.raises(errors.MaterializeError, match="'video_name'"):
+        read_rows(tmp_path, {"video_name": "a", "score": 1}, key_field="video_nam")
+
+
+def test_dotted_key_field(tmp_path):
+    frame = read_rows(tmp_path, {"metadata": {"Name": "a"}, "score": 1}, key_field="metadata.name")
+
+    assert only(frame)["key"] == "a"
+
+
+def test_a_field_whose_whole_name_is_dotted_wins(tmp_path):
+    row = {"metadata": {"name": "no"}, "metadata.name": "yes", "score": 1}
+
+    assert only(read_rows(tmp_path, row, key_field="metadata.name"))["key"] == "yes"
+
+
+def join_keys(scores, *values, **options):
+    frame = pl.DataFrame({"clip_id": list(values)})
+    joined = pm.join_scores(frame, scores, **options)
+    return dict(zip(values, joined["second_opinion_m_score"], strict=True))
+
+
+def test_filename_as_key(tmp_path):
+    for name in ("t_20.0.json", "clip_a.mkv.json"):
+        (tmp_path / name).write_text('{"score": 1, "name": "not this"}')
+    sidecar = pm.Sidecar(str(tmp_path), label="m", key_field="@filename", key_normalize="stem")
+
+    matched = join_keys(pm.scan_scores(sidecar), "t_20.0", "clip_a", "not this")
+
+    assert matched == {"t_20.0": 1.0, "clip_a": 1.0, "not this": None}
+
+
+def test_filename_as_key_with_a_regex(tmp_path):
+    (tmp_path / "bunny_q48.vmaf.json").write_text('{"score": 1}')
+    sidecar = pm.Sidecar(
+        str(tmp_path),
+        label="m",
+        key_field="@filename",
+        key_normalize="stem",
+        key_regex=r"^(.*)\.vmaf$",
+    )
+
+    assert join_keys(pm.scan_scores(sidecar), "bunny_q48") == {"bunny_q48": 1.0}
+
+
+def test_filename_without_a_rule_keeps_the_suffix(tmp_path):
+    (tmp_path / "a.mp4.json").write_text('{"score": 1}')
+    sidecar = pm.Sidecar(str(tmp_path), label="m", key_field="@filename")
+
+    assert join_keys(pm.scan_scores(sidecar), "a.mp4.json", "a.mp4") == {"a.mp4.json": 1.0, "a.mp4": None}
+
+
+def test_entry_rule_wins_over_the_table_rule(tmp_path):
+    path = write_jsonl(tmp_path / "x.jsonl", {"clip_id": "d/a.mp4", "score": 1})
+    sidecar = pm.Sidecar(str(path), label="m", key_normalize="stem")
+
+    assert join_keys(pm.scan_scores(sidecar), "a", key_normalize="raw") == {"a": 1.0}
+
+
+def test_entry_regex_without_a_group_takes_the_whole_match(tmp_path):
+    path = write_jsonl(tmp_path / "x.jsonl", {"clip_id": "scene A012 take", "score": 1})
+    sidecar = pm.Sidecar(str(path), label="m", key_regex=r"A\d{3}")
+
+    assert join_keys(pm.scan_scores(sidecar), "A012") == {"A012": 1.0}
+
+
+def test_a_row_that_the_entry_regex_does_not_match_is_refused(tmp_path):
+    path = write_jsonl(tmp_path / "x.jsonl", {"clip_id": "A1", "score": 1}, {"clip_id": "B", "score": 1})
+    scores = pm.scan_scores(pm.Sidecar(str(path), label="m", key_regex=r"\d"))
+
+    with pytest.raises(errors.SidecarError, match=r"x\.jsonl:2"):
+        join_keys(scores, "1")
+
+
+@pytest.mark.parametrize("pattern", ["(", r"(?=a)", r"(a)\1", "[z-a]"])
+def test_a_wrong_regex_is_refused_before_any_file_is_read(tmp_path, pattern):
+    path = tmp_path / "x.jsonl"
+    path.write_text("not json\n")
+
+    with pytest.raises(errors.OptionError, match="key_regex"):
+        pm.scan_scores(pm.Sidecar(str(path), label="m", key_regex=pattern))
+
+
+# --- score --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "second"), list(pairwise(oracle.SCORES)))
+def test_score_fields_go_in_order(tmp_path, first, second):
+    frame = read_rows(tmp_path, {"key": "a", second: 2, first.upper(): 1})
+
+    assert only(frame)["score"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "unusable", [None, "", " ", True, False, float("nan"), float("inf"), "nan", "inf", "x", {}, [], [None]]
+)
+def test_an_unusable_score_gives_way_to_the_next(tmp_path, unusable):
+    frame = read_rows(tmp_path, {"key": "a", "score": unusable, "mos": 2})
+
+    assert only(frame)["score"] == 2.0
+
+
+@pytest.mark.parametrize("text", ["0.5", " 0.5 ", "+.5", "5e-1", "0.5\n"])
+def test_numbers_as_text_count(tmp_path, text):
+    assert only(read_rows(tmp_path, {"key": "a", "score": text}))["score"] == 0.5
+
+
+@pytest.mark.parametrize("text", ["1_000", "0x10", "1,5", "1 000", "true", "NaN", "-Infinity", "1e999"])
+def test_other_text_is_no_number(tmp_path, text):
+    with pytest.raises(errors.SidecarError, match="score"):
+        read_rows(tmp_path, {"key": "a", "score": text})
+
+
+def test_each_row_finds_its_own_score_field(tmp_path):
+    frame = read_rows(tmp_path, {"key": "a", "score": True, "mos": 2}, {"key": "b", "score": 1})
+
+    assert frame["score"].to_list() == [2.0, 1.0]
+
+
+def test_a_score_in_the_row_goes_before_one_in_the_summary(tmp_path):
+    row = {"key": "a", "summary": {"score": 1}, "vmaf": 2, "frames": [{"score": 3}]}
+
+    assert only(read_rows(tmp_path, row))["score"] == 2.0
+
+
+def test_a_score_in_the_summary_goes_before_the_frames(tmp_path):
+    row = {"key": "a", "summary": {"vmaf": 2}, "frames": [{"score": 3}]}
+    found = only(read_rows(tmp_path, row))
+
+    assert (found["score"], found["frames"]) == (2.0, 0)
+
+
+def test_the_mean_over_frames(tmp_path):
+    row = {"key": "a", "Frames": [{"score": "1"}, {"MOS": 2.0}, {"score": None, "vmaf": 6}]}
+    found = only(read_rows(tmp_path, row))
+
+    assert (found["score"], found["frames"]) == (3.0, 3)
+
+
+@pytest.mark.parametrize("frame", [{}, {"score": None}, {"score": True}, {"score": float("nan")}])
+def test_a_frame_without_a_score_is_no_mean(tmp_path, frame):
+    with pytest.raises(errors.SidecarError, match=r"rows\.jsonl:1"):
+        read_rows(tmp_path, {"key": "a", "frames": [{"score": 1}, frame]})
+
+
+def test_the_named_score_field_wins(tmp_path):
+    frame = read_rows(tmp_path, {"key": "a", "score": 1, "Mean_Musiq": 2}, score_field="mean_musiq")
+
+    assert only(frame)["score"] == 2.0
+
+
+def test_the_named_score_field_in_summary_and_frames(tmp_path):
+    rows = [
+        {"key": "a", "score": 9, "summary": {"q": 1}},
+        {"key": "b", "score": 9, "frames": [{"q": 1, "score": 9}, {"q": 2}]},
+    ]
+
+    assert read_rows(tmp_path, *rows, score_field="q")["score"].to_list() == [1.0, 1.5]
+
+
+def test_no_other_score_stands_in_for_the_named_one(tmp_path):
+    rows = [{"key": "a", "q": 1}, {"key": "b", "score": 1}]
+
+    with pytest.raises(errors.SidecarError, match=r"rows\.jsonl:2.*'q'"):
+        read_rows(tmp_path, *rows, score_field="q")
+
+
+def test_dotted_score_field(tmp_path):
+    row = {"key": "a", "pooled_metrics": {"vmaf": {"Mean": 91.5}}, "vmaf": 1}
+    found = only(read_rows(tmp_path, row, score_field="pooled_metrics.vmaf.mean"))
+
+    assert (found["score"], found["frames"]) == (91.5, 0)
+
+
+def test_dotted_score_field_through_frames(tmp_path):
+    row = {"key": "a", "frames": [{"metrics": {"vmaf": 1}}, {"metrics": {"vmaf": "2"}}]}
+    found = only(read_rows(tmp_path, row, score_field="frames.metrics.vmaf"))
+
+    assert (found["score"], found["frames"]) == (1.5, 2)
+
+
+def test_a_dotted_path_misses_no_frame(tmp_path):
+    row = {"key": "a", "frames": [{"metrics": {"vmaf": 1}}, {"metrics": {}}]}
+
+    with pytest.raises(errors.SidecarError, match=r"rows\.jsonl:1"):
+        read_rows(tmp_path, row, score_field="frames.metrics.vmaf")
+
+
+def test_a_list_of_numbers_pools_to_its_mean(tmp_path):
+    row = {"key": "a", "frame_distances": [1, 2.5, "4"]}
+    found = only(read_rows(tmp_path, row, score_field="frame_distances"))
+
+    assert (found["score"], found["frames"]) == (2.5, 3)
+
+
+@pytest.mark.parametrize("values", [[], [1, None], [1, True], [1, "x"], [1, float("inf")], [[1]]])
+def test_a_list_with_something_else_is_no_score(tmp_path, values):
+    with pytest.raises(errors.SidecarError):
+        read_rows(tmp_path, {"key": "a", "values": values}, score_field="values")
+
+
+def test_lists_and_numbers_in_one_field(tmp_path):
+    rows = [{"key": "a", "score": [1, 2]}, {"key": "b", "score": 3}, {"key": "c", "score": "4"}]
+    frame = read_rows(tmp_path, *rows)
+
+    assert frame["score"].to_list() == [1.5, 3.0, 4.0]
+    assert frame["frames"].to_list() == [2, 0, 0]
+
+
+def test_rows_whose_summary_is_something_else(tmp_path):
+    rows = [{"key": "a", "summary": {"score": 1}}, {"key": "b", "summary": "fine", "score": 2}]
+
+    assert read_rows(tmp_path, *rows)["score"].to_list() == [1.0, 2.0]
+
+
+def test_rows_whose_frames_are_a_count(tmp_path):
+    rows = [{"key": "a", "frames": [{"score": 1}]}, {"key": "b", "frames": 240, "score": 2}]
+
+    assert read_rows(tmp_path, *rows)["score"].to_list() == [1.0, 2.0]
+
+
+# --- status, run time, frames -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", "ok", "pass", "success"])
+def test_words_for_ok(tmp_path, value):
+    assert only(read_rows(tmp_path, {"key": "a", "score": 1, "Status": value}))["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "value", ["failed", "okay", "error", "not ok", 0, 1, False, True, {"code": 3}, ["ok"], [], {}]
+)
+def test_anything_else_is_bad(tmp_path, value):
+    assert only(read_rows(tmp_path, {"key": "a", "score": 1, "status": value}))["status"] == "bad"
+
+
+def test_a_status_in_the_summary_says_nothing_about_the_row(tmp_path):
+    row = {"key": "a", "score": 1, "summary": {"status": "failed"}}
+
+    assert only(read_rows(tmp_path, row))["status"] == "ok"
+
+
+def test_a_bad_row_keeps_a_usable_score(tmp_path):
+    rows = [
+        {"key": "a", "score": 1, "status": "failed"},
+        {"key": "b", "score": None, "status": "failed"},
+        {"key": "c", "status": "failed", "frames": [{"score": 1}, {"score": 2}]},
+    ]
+    frame = read_rows(tmp_path, *rows)
+
+    assert frame["score"].to_list() == [1.0, None, 1.5]
+    assert frame["frames"].to_list() == [0, 0, 2]
+
+
+def test_a_bad_row_still_needs_a_key(tmp_path):
+    with pytest.raises(errors.SidecarError, match="key"):
+        read_rows(tmp_path, {"score": 1, "status": "failed"})
+
+
+def test_the_named_status_field(tmp_path):
+    rows = [{"key": "a", "score": 1, "status": "failed", "state": {"word": "ok"}}]
+
+    assert only(read_rows(tmp_path, *rows, status_field="state.word"))["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("row", "runtime"),
+    [
+        ({}, None),
+        ({"Runtime_MS": 1.5}, 1.5),
+        ({"runtime_ms": "1.5"}, 1.5),
+        ({"elapsed_ms": 3, "runtime_total_ms": 2, "runtime_ms": 1}, 1.0),
+        ({"elapsed_ms": 3, "runtime_total_ms": 2, "runtime_ms": None}, 2.0),
+        ({"elapsed_ms": 3, "summary": {"runtime_ms": 1}}, 3.0),
+        ({"summary": {"elapsed_ms": 4}, "frames": [{"runtime_ms": 1}]}, 4.0),
+        ({"frames": [{"runtime_ms": 1}, {}, {"elapsed_ms": "2"}]}, 3.0),
+        ({"frames": [{}, {"score": 1}]}, None),
+        ({"runtime_ms": float("nan")}, None),
+        ({"runtime_ms": float("inf")}, None),
+        ({"runtime_ms": True}, None),
+        ({"runtime_ms": "fast"}, None),
+    ],
+)
+def test_run_time(tmp_path, row, runtime):
+    assert only(read_rows(tmp_path, {"key": "a", "score": 1, **row}))["runtime_ms"] == runtime
+
+
+def test_the_named_run_time_field(tmp_path):
+    row = {"key": "a", "score": 1, "runtime_ms": 1, "timing": {"total": 7}}
+
+    assert only(read_rows(tmp_path, row, runtime_field="timing.total"))["runtime_ms"] == 7.0
+
+
+# --- refusals -----------------------------------------------------------------------------------------
+
+
+def test_an_ok_row_without_a_score_is_refused_by_line(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"key": "a", "score": 1}\n\n{"key": "b", "score": null}\n')
+
+    with pytest.raises(errors.SidecarError) as caught:
+        read(f"m={path}")
+
+    assert f"{path}:3" in str(caught.value)
+    assert caught.value.count == 1
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"key": 1, "score": 1}, {}]', '{"results": [{"key": 1, "score": 1}, {}]}']
+)
+def test_a_row_of_a_document_is_refused_by_index(tmp_path, text):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+
+    with pytest.raises(errors.SidecarError) as caught:
+        read(f"m={path}")
+
+    assert f"{path}: rows[1]" in str(caught.value)
+
+
+def test_a_row_of_a_csv_is_refused_by_line(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text('key,score,note\na,1,"two\nlines"\nb,,\n')
+
+    with pytest.raises(errors.SidecarError) as caught:
+        read(f"m={path}")
+
+    assert f"{path}:4" in str(caught.value)
+
+
+def test_a_row_of_a_parquet_file_is_refused_by_index(tmp_path):
+    path = tmp_path / "x.parquet"
+    pl.DataFrame({"key": ["a", None], "score": [1.0, 2.0]}).write_parquet(path)
+
+    with pytest.raises(errors.SidecarError) as caught:
+        read(f"m={path}")
+
+    assert f"{path}: rows[1]" in str(caught.value)
+
+
+def test_ten_places_and_the_count(tmp_path):
+    rows = [{"key": f"k{index}", "score": None, "mos": None} for index in range(25)]
+    path = write_jsonl(tmp_path / "x.jsonl", {"key": "fine", "score": 1}, *rows)
+
+    with pytest.raises(errors.SidecarError) as caught:
+        read(f"m={path}")
+
+    text = str(caught.value)
+    assert caught.value.count == 25
+    assert "25" in text
+    assert [f"{path}:{line}" in text for line in (2, 11)] == [True, True]
+    assert f"{path}:12" not in text
+
+
+def test_problems_of_several_files_are_counted_together(tmp_path):
+    first = write_jsonl(tmp_path / "a.jsonl", {"key": "a"}, {"key": "b"})
+    second = write_jsonl(tmp_path / "b.jsonl", {"score": 1})
+
+    with pytest.raises(errors.SidecarError) as caught:
+        read([f"m={first}", f"n={second}"])
+
+    assert caught.value.count == 3
+    assert f"{second}:1" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("x.json", "[]"), ("x.json", '{"rows": []}'), ("x.csv", "key,score\n")]
+)
+def test_no_rows_at_all_are_refused(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+
+    with pytest.raises(errors.TableError, match="no rows"):
+        read(f"m={tmp_path / name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("x.json", ""), ("x.jsonl", ""), ("x.csv", ""), ("x.jsonl", "\n")]
+)
+def test_an_empty_file_is_refused(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+
+    with pytest.raises(errors.TableError, match="empty"):
+        read(f"m={tmp_path / name}")
+
+
+@pytest.mark.parametrize("text", ["5", '"x"', '{"rows": 5}', '{"results": {}}', '{"rows": null}', "[1]"])
+def test_a_document_of_another_shape_is_refused(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+
+    with pytest.raises(errors.MaterializeError, match=r"x\.json"):
+        read(f"m={tmp_path / 'x.json'}")
+
+
+FEATURES = pl.DataFrame({"clip_id": ["a"]})
+
+
+def test_duplicates_in_one_file_name_both_places(tmp_path):
+    path = write_jsonl(tmp_path / "x.jsonl", *[{"key": "a", "score": 1}] * 2)
+
+    with pytest.raises(errors.DuplicateKeyError) as caught:
+        pm.join_scores(FEATURES, pm.scan_scores(f"m={path}"))
+
+    assert f"{path}:1" in str(caught.value)
+    assert f"{path}:2" in str(caught.value)
+    assert "'a'" in str(caught.value)
+
+
+def test_duplicates_in_two_files_name_both_places(tmp_path):
+    first = write_jsonl(tmp_path / "one.jsonl", {"key": 7, "score": 1})
+    (tmp_path / "two.json").write_text('[{"key": "7", "score": 1}]')
+
+    with pytest.raises(errors.DuplicateKeyError) as caught:
+        pm.join_scores(FEATURES, pm.scan_scores([f"m={first}", f"m={tmp_path / 'two.json'}"]))
+
+    assert f"{first}:1" in str(caught.value)
+    assert f"{tmp_path / 'two.json'}: rows[0]" in str(caught.value)
+
+
+def test_normalising_makes_duplicates(tmp_path):
+    rows = [{"path": "x/a.mp4", "score": 1}, {"path": "y/a.mp4", "score": 1}]
+    scores = pm.scan_scores(f"m={write_jsonl(tmp_path / 'x.jsonl', *rows)}")
+
+    assert pm.join_scores(FEATURES, scores, key_normalize="raw").height == 1
+    with pytest.raises(errors.DuplicateKeyError):
+        pm.join_scores(FEATURES, scores, key_normalize="auto")
+
+
+def test_two_scorers_may_score_one_clip(tmp_path):
+    path = write_jsonl(tmp_path / "x.jsonl", {"key": "a", "score": 1})
+
+    joined = pm.join_scores(FEATURES, pm.scan_scores([f"m={path}", f"n={path}"]))
+
+    assert joined.columns[1::5] == ["second_opinion_m_score", "second_opinion_n_score"]
+
+
+@pytest.mark.parametrize("names", [("DOVER", "dover!"), ("a b", "a_b"), ("!", "x"), ("\u4e2d\u6587", "x")])
+def test_names_that_make_no_columns_of_their_own_are_refused(tmp_path, names):
+    rows = [{"key": "a", "score": 1, "competitor": name} for name in names]
+    scores = pm.scan_scores(write_jsonl(tmp_path / "x.jsonl", *rows))
+
+    with pytest.raises(errors.ScorerNameError):
+        pm.join_scores(FEATURES, scores)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "slug"),
+    [("Q-Align (v1.1)", "q_align_v1_1"), ("__A__b__", "a_b"), ("\u00c9tude 2", "tude_2"), ("x", "x")],
+)
+def test_slugs(tmp_path, scorer, slug):
+    path = write_jsonl(tmp_path / "x.jsonl", {"key": "a", "score": 1, "competitor": scorer})
+
+    joined = pm.join_scores(FEATURES, pm.scan_scores(path))
+
+    assert joined.columns[1] == f"second_opinion_{slug}_score"
+    assert oracle.slug(scorer) == slug
+
+
+# --- chunks and random rows ---------------------------------------------------------------------------
+
+
+def test_chunks_that_differ_in_dtypes(tmp_path, monkeypatch):
+    monkeypatch.setattr(jsonl, "CHUNK_BYTES", 64)
+    rows = [
+        {"key": 1, "score": 1, "note": "x" * 40},
+        {"key": "b", "score": "2", "note": ["x" * 40]},
+        {"key": 3.0, "score": [3, 4], "note": {"x": "y" * 40}},
+        {"key": 2**63, "summary": {"score": 5}, "note": "x" * 40},
+        {"key": "e", "frames": [{"score": 6}], "note": True, "runtime_ms": 1},
+    ]
+    frame = read_rows(tmp_path, *rows)
+
+    assert frame["key"].to_list() == ["1", "b", "3", str(2**63), "e"]
+    assert frame["score"].to_list() == [1.0, 2.0, 3.5, 5.0, 6.0]
+    assert [place.rsplit(":")[-1] for place in frame["place"]] == ["1", "2", "3", "4", "5"]
+
+
+FINITE = st.floats(-1e6, 1e6, width=32)
+SPACE = st.sampled_from(["", " ", "\t", "\n"])
+NUMBER_TEXT = st.builds("{}{}{}".format, SPACE, st.one_of(FINITE, st.integers(-99, 99)), SPACE)
+NO_NUMBER = st.sampled_from(
+    [
+        *(None, "", "  ", True, False, float("nan"), float("inf"), float("-inf"), {}, {"score": 1}),
+        *("nan", "-inf", "NaN", "x", "1_0", "0x1", "1e999", "2024-01-01"),
+    ]
+)
+SCALARS = st.one_of(FINITE, st.integers(-(2**60), 2**60), NUMBER_TEXT, NO_NUMBER)
+SCORE_VALUES = st.one_of(SCALARS, st.lists(st.one_of(FINITE, SCALARS), max_size=3))
+KEY_VALUES = st.one_of(
+    st.text("ab\u00e9e\u0301 /.\\", max_size=6),
+    st.integers(-5, 2**63),
+    st.integers(-9, 9).map(float),
+    st.integers(-9, 9).map(lambda n: n + 0.25),
+    st.sampled_from([None, float("nan"), {}, {"x": 1}, ["a"], "\ud55c\uae00.mp4"]),
+)
+STATUSES = st.sampled_from(
+    [None, "", " ", "ok", "pass", "success", "failed", "bad", 0, 1, False, float("nan"), {"x": 1}, ["ok"]]
+)
+CASES = st.sampled_from([str.lower, str.upper, str.title, str.lower, str.lower])
+
+
+@st.composite
+def fields_of(draw, choices, max_size=4):
+    names = draw(st.lists(st.sampled_from(sorted(choices)), unique=True, max_size=max_size))
+    return {draw(CASES)(name): draw(choices[name]) for name in names}
+
+
+SCORING = dict.fromkeys(oracle.SCORES, SCORE_VALUES)
+TIMING = dict.fromkeys(oracle.RUNTIMES, SCALARS)
+KEYING = dict.fromkeys(["clip_id", "name", "path", "key"], KEY_VALUES)
+FRAMES = st.one_of(
+    st.lists(fields_of({**SCORING, **TIMING}), max_size=3),
+    st.lists(st.fixed_dictionaries({"score": FINITE, "runtime_ms": FINITE}), max_size=3),
+    st.sampled_from([None, 240, "many", [1, 2], [{"score": 1}, 2]]),
+)
+COMPETITOR = {"competitor": st.sampled_from(["m", "M!", "", None])}
+SUMMARIES = st.one_of(
+    fields_of({**SCORING, **TIMING, **KEYING, **COMPETITOR}), st.sampled_from([None, "x", 5, [{}]])
+)
+REST = {"status": STATUSES, "frames": FRAMES, "summary": SUMMARIES, **COMPETITOR}
+
+
+@st.composite
+def sidecar_rows(draw):
+    sure = draw(st.sampled_from([{}, {"key": "k"}, {"key": "k", "score": 1.5}, {"score": "2.5"}]))
+    row = draw(fields_of({**SCORING, **TIMING}, 3)) | draw(fields_of(KEYING, 2)) | draw(fields_of(REST, 4))
+    taken = {name.lower() for name in row}
+    return row | {name: value for name, value in sure.items() if name not in taken}
+
+
+def second_opinion(rows, label):
+    """What the oracle makes of rows: the usable ones, and how many are not."""
+    usable, unusable = [], 0
+    for row in rows:
+        try:
+            usable.append(oracle.read_row(row, label=label))
+        except oracle.Refused:
+            unusable += 1
+    return usable, unusable
+
+
+def same(found, expected):
+    if found is None or expected is None:
+        return found is expected
+    return math.isclose(found, expected, rel_tol=1e-9, abs_tol=1e-6)
+
+
+def assert_same(path, rows, label):
+    usable, unusable = second_opinion(rows, label)
+    if unusable:
+        with pytest.raises(errors.SidecarError) as caught:
+            read(pm.Sidecar(str(path), label=label))
+        assert caught.value.count == unusable
+        return
+    frame = read(pm.Sidecar(str(path), label=label))
+    assert frame.height == len(usable)
+    for found, expected in zip(frame.iter_rows(named=True), usable, strict=True):
+        assert found["scorer"] == expected.scorer
+        assert found["key"] == expected.key
+        assert oracle.resolve("auto", found["key_field"]) == oracle.resolve("auto", expected.key_field)
+        assert same(found["score"], expected.score)
+        assert found["status"] == expected.status
+        assert same(found["runtime_ms"], expected.runtime_ms)
+        assert found["frames"] == expected.frames
+
+
+@given(sidecar_rows(), st.sampled_from(["m", None]))
+@settings(max_examples=400)
+def test_one_random_row_reads_as_the_second_opinion_reads_it(row, label):
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.jsonl"
+        write_jsonl(path, row)
+        assert_same(path, [row], label)
+
+
+@given(st.lists(sidecar_rows(), min_size=2, max_size=6), st.sampled_from(["jsonl", "json", "folder"]))
+@settings(max_examples=250)
+def test_random_rows_of_one_entry_do_not_change_each_other(rows, layout):
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"x.{layout}"
+        if layout == "jsonl":
+            write_jsonl(path, *rows)
+        elif layout == "json":
+            path.write_text(json.dumps(rows))
+        else:
+            path.mkdir()
+            for index, row in enumerate(rows):
+                (path / f"{index}.json").write_text(json.dumps(row, indent=1))
+        assert_same(path, rows, "m")
+
+
+def test_rows_of_an_array_may_be_long_and_deep(tmp_path):
+    frames = [{"score": index / 10, "nested": {"list": [index] * 3}} for index in range(3000)]
+    (tmp_path / "x.json").write_text(json.dumps([{"key": "a", "frames": frames}]))
+
+    found = only(read(f"m={tmp_path / 'x.json'}"))
+
+    assert (found["score"], found["frames"]) == (pytest.approx(149.95), 3000)
+
+
+# --- real sidecars ------------------------------------------------------------------------------------
+
+NVC = {
+    "dover": ("distorted", "fused_score"),
+    "fastervqa": ("distorted", "score"),
+    "musiq": ("video", "mean_musiq"),
+    "qalign": ("video_name", "qalign_score"),
+}
+
+
+@pytest.mark.parametrize("scorer", sorted(NVC))
+def test_real_folders_of_one_json_a_clip(shared, scorer):
+    key_field, score_field = NVC[scorer]
+    folder = shared / "data" / "nvc" / "metrics" / scorer
+    if not folder.is_dir():
+        pytest.skip(f"no sidecars of {scorer} in the shared data")
+    entry = pm.Sidecar(str(folder), label=scorer, key_field=key_field, score_field=score_field)
+    expected = [
+        oracle.read_row(
+            json.loads(path.read_text()), label=scorer, key_field=key_field, score_field=score_field
+        )
+        for path in sorted(folder.glob("*.json"))
+    ]
+
+    frame = read(entry)
+
+    assert frame.height == 216
+    assert frame["key"].to_list() == [row.key for row in expected]
+    assert frame["score"].to_list() == [row.score for row in expected]
+    assert frame["status"].unique().to_list() == ["ok"]
+
+
+def test_real_sidecars_match_every_clip(shared):
+    data = shared / "data" / "nvc"
+    if not (data / "subjective.csv").is_file():
+        pytest.skip("no subjective scores in the shared data")
+    entries = [
+        pm.Sidecar(f"metrics/{scorer}", label=scorer, key_field=key, score_field=score, key_normalize="stem")
+        for scorer, (key, score) in NVC.items()
+    ]
+
+    joined = pm.join_scores(
+        pm.scan_table(data / "subjective.csv"),
+        pm.scan_scores(entries, base_dir=data),
+        missing_policy="fail",
+        key_normalize="stem",
+    ).collect()
+
+    assert joined.height == 216
+    assert joined.select(pl.col("^.*_status$").eq("ok").all()).row(0) == (True,) * 4
+
+
+def test_real_libvmaf_log_by_its_file_name(shared):
+    logs = sorted((shared / "data" / "nvc" / "metrics" / "vmaf").glob("*.json"))
+    if not logs:
+        pytest.skip("no libvmaf log in the shared data")
+    frames = [frame["metrics"]["vmaf"] for frame in json.loads(logs[0].read_text())["frames"]]
+    entry = pm.Sidecar(str(logs[0]), label="vmaf", key_field="@filename", score_field="frames.metrics.vmaf")
+
+    found = only(read(entry))
+
+    assert found["key"] == logs[0].name
+    assert (found["score"], found["frames"]) == (pytest.approx(sum(frames) / len(frames)), len(frames))
