@@ -21,13 +21,16 @@ from polars_materialize._version import __version__
 if TYPE_CHECKING:
     from polars_materialize.batches import run_batch
     from polars_materialize.errors import MaterializeError
+    from polars_materialize.label_files import scan_labels
     from polars_materialize.label_joins import join_labels
-    from polars_materialize.labels import LABEL_SCHEMA, scan_labels
+    from polars_materialize.label_runs import materialize_labels
+    from polars_materialize.labels import LABEL_SCHEMA
     from polars_materialize.options import LabelFile, Sidecar
     from polars_materialize.reports import BatchReport, LabelAudit, ScoreAudit
-    from polars_materialize.runs import materialize_labels, materialize_scores
     from polars_materialize.score_joins import join_scores
-    from polars_materialize.scores import SCORE_SCHEMA, scan_scores
+    from polars_materialize.score_runs import materialize_scores
+    from polars_materialize.scores import SCORE_SCHEMA
+    from polars_materialize.sidecars import scan_scores
     from polars_materialize.tables import scan_table, sink_table
 
 __all__ = [
@@ -62,11 +65,11 @@ _HOMES = {
     "Sidecar": "options",
     "join_labels": "label_joins",
     "join_scores": "score_joins",
-    "materialize_labels": "runs",
-    "materialize_scores": "runs",
+    "materialize_labels": "label_runs",
+    "materialize_scores": "score_runs",
     "run_batch": "batches",
-    "scan_labels": "labels",
-    "scan_scores": "scores",
+    "scan_labels": "label_files",
+    "scan_scores": "sidecars",
     "scan_table": "tables",
     "sink_table": "tables",
 }

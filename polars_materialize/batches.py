@@ -13,21 +13,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from polars_materialize.errors import ManifestError, MaterializeError, OptionError
-from polars_materialize.labels import list_labels
+from polars_materialize.label_files import list_labels
+from polars_materialize.label_runs import check_label_table, run_label_table
 from polars_materialize.manifests import Manifest, Paths, check_paths, read_manifest
 from polars_materialize.options import LabelOptions, LabelTable, ScoreOptions, ScoreTable, Sidecar
 from polars_materialize.provenance import Hasher, describe, describe_bytes, run_provenance
 from polars_materialize.reports import BatchReport, escape, to_json
 from polars_materialize.reports import table as table_of
-from polars_materialize.runs import (
-    Context,
-    PathLike,
-    builtins,
-    check_label_table,
-    check_score_table,
-    run_label_table,
-    run_score_table,
-)
+from polars_materialize.runs import Context, PathLike, builtins
+from polars_materialize.score_runs import check_score_table, run_score_table
 from polars_materialize.tables import find, staged
 
 if TYPE_CHECKING:

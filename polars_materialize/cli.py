@@ -108,7 +108,7 @@ def second_opinion_table(
     argv: Sequence[str], /, features: str, scores: tuple[str, ...], out: str, **options: Any
 ) -> None:
     """Join scores onto one feature table."""
-    from polars_materialize.runs import materialize_scores  # noqa: PLC0415 - polars is slow to import
+    from polars_materialize.score_runs import materialize_scores  # noqa: PLC0415 - polars is slow to import
 
     entries = [_entry(entry, Sidecar, "--scores") for entry in scores]
     audit = materialize_scores(features, entries, out, argv=argv, **options)
@@ -161,7 +161,7 @@ def mos_labels_table(
     argv: Sequence[str], /, features: str, labels: tuple[str, ...], out: str, **options: Any
 ) -> None:
     """Join MOS labels onto one feature table."""
-    from polars_materialize.runs import materialize_labels  # noqa: PLC0415 - polars is slow to import
+    from polars_materialize.label_runs import materialize_labels  # noqa: PLC0415 - polars is slow to import
 
     entries = [_entry(entry, LabelFile, "--labels") for entry in labels]
     audit = materialize_labels(features, entries, out, argv=argv, **options)

@@ -10,19 +10,13 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import msgspec
 
 from polars_materialize import reports
 from polars_materialize.errors import InputChangedError, OptionError, TableError
-from polars_materialize.label_joins import LabelEvidence, LabelPlan, check_label_options, plan_labels
-from polars_materialize.labels import LabelLike, check_label_file, find_labels, list_labels, read_labels
-from polars_materialize.options import LabelFile, LabelTable, ScoreTable, Sidecar
 from polars_materialize.provenance import Hasher, Inputs, describe, run_provenance
-from polars_materialize.reports import LabelAudit, LabelKeyCounts, ScoreAudit
-from polars_materialize.score_joins import ScoreEvidence, ScorePlan, check_score_options, plan_scores
-from polars_materialize.scores import SidecarLike, check_sidecar, find_sidecars, list_sidecars, read_scores
 from polars_materialize.tables import File, check_sink, find, scan_files, staged, write
 
 if TYPE_CHECKING:
@@ -30,16 +24,33 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from polars_materialize.options import KeyNormalize, Policy
+    from polars_materialize.joins import Evidence, Plan
     from polars_materialize.provenance import Described
 
+
 PathLike = str | os.PathLike[str]
-AnyPlan = TypeVar("AnyPlan", ScorePlan, LabelPlan)
-AnyEvidence = TypeVar("AnyEvidence", ScoreEvidence, LabelEvidence)
-Audit = TypeVar("Audit", ScoreAudit, LabelAudit)
-Entry = TypeVar("Entry", Sidecar, LabelFile)
+AnyPlan = TypeVar("AnyPlan", bound="Plan")
+AnyEvidence = TypeVar("AnyEvidence", bound="Evidence")
+Audit = TypeVar("Audit", bound=msgspec.Struct)
+Entry = TypeVar("Entry", bound=msgspec.Struct)
 FOOTER_KEY = "polars_materialize.audit"
 """Where a Parquet output keeps its own audit, less its provenance: that lists every input file."""
+
+
+class Table(Protocol):
+    """The paths of one table; its struct holds the options too."""
+
+    @property
+    def features(self) -> str:
+        """The feature table: a file or a glob."""
+
+    @property
+    def out(self) -> str:
+        """The table to write."""
+
+    @property
+    def audit_json(self) -> str | None:
+        """Where to write the audit, if anywhere."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class _Run(Generic[AnyPlan, AnyEvidence, Audit]):
+class Run(Generic[AnyPlan, AnyEvidence, Audit]):
     """What one kind of run does differently from another.
 
     Attributes:
@@ -84,264 +95,18 @@ class _Run(Generic[AnyPlan, AnyEvidence, Audit]):
     audit: Callable[[AnyPlan, AnyEvidence, dict[str, Any]], Audit]
 
 
-def materialize_scores(
-    features: PathLike,
-    scores: SidecarLike | Iterable[SidecarLike],
-    out: PathLike,
-    *,
-    audit_json: PathLike | None = None,
-    base_dir: PathLike | None = None,
-    key_column: str | None = None,
-    score_key_field: str | None = None,
-    score_field: str | None = None,
-    key_normalize: KeyNormalize = "auto",
-    missing_policy: Policy = "mark",
-    bad_policy: Policy = "mark",
-    prefix: str = "second_opinion",
-    overwrite: bool = False,
-    argv: Sequence[str] = (),
-) -> ScoreAudit:
-    """Joins scorers' sidecars onto a feature table, from files to a file, and says what was done.
-
-    Everything is checked and counted before anything is written. The table is streamed, never wholly in
-    memory. If anything fails, an older `out` and `audit_json` stay as they are.
-
-    Args:
-        features: The feature table: a file or a glob; see `scan_table` for the formats.
-        scores: The sidecars: `path`, `LABEL=path` or `Sidecar`; see `scan_scores`.
-        out: The table to write; a Parquet file carries the audit in its footer.
-        audit_json: Where to write the audit too.
-        base_dir: What relative paths are relative to.
-        key_column: See `join_scores`.
-        score_key_field: See `scan_scores`.
-        score_field: See `scan_scores`.
-        key_normalize: See `join_scores`.
-        missing_policy: See `join_scores`.
-        bad_policy: See `join_scores`.
-        prefix: See `join_scores`.
-        overwrite: Replace columns that the feature table already has. (An older `out` is always replaced.)
-        argv: The command line's arguments, for the audit.
-
-    Returns:
-        The audit.
-
-    Raises:
-        MaterializeError: Whatever `scan_table`, `scan_scores`, `join_scores` and `sink_table` raise.
-        OutputError: If an output is also an input.
-        InputChangedError: If an input changed during the run.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     _ = (Path(folder) / "f.csv").write_text("clip_id,vmaf\\na,90\\nb,40\\n")
-        ...     _ = (Path(folder) / "s.jsonl").write_text('{"clip_id": "a", "score": 0.7}')
-        ...     audit = materialize_scores("f.csv", "dover=s.jsonl", "out.csv", base_dir=folder)
-        ...     (audit.output_rows, audit.competitors["dover"].matched_rows)
-        (2, 1)
-    """
-    table = ScoreTable(
-        id="",
-        features=os.fspath(features),
-        scores=list(list_sidecars(scores)),
-        out=os.fspath(out),
-        audit_json=None if audit_json is None else os.fspath(audit_json),
-        key_column=key_column,
-        score_key_field=score_key_field,
-        score_field=score_field,
-        key_normalize=key_normalize,
-        missing_policy=missing_policy,
-        bad_policy=bad_policy,
-        prefix=prefix,
-        overwrite=overwrite,
-    )
-    with Hasher() as hasher:
-        context = _context("second-opinion table" if argv else "materialize_scores", argv, base_dir, hasher)
-        return run_score_table(table, context)
-
-
-def materialize_labels(
-    features: PathLike,
-    labels: LabelLike | Iterable[LabelLike],
-    out: PathLike,
-    *,
-    audit_json: PathLike | None = None,
-    base_dir: PathLike | None = None,
-    feature_key_column: str | None = None,
-    label_key_column: str | None = None,
-    label_mos_column: str | None = None,
-    label_scale: str = "auto",
-    key_normalize: KeyNormalize = "auto",
-    feature_key_regex: str | None = None,
-    label_key_regex: str | None = None,
-    min_match_rate: float = 0.95,
-    status_column: str = "mos_label_status",
-    overwrite: bool = False,
-    argv: Sequence[str] = (),
-) -> LabelAudit:
-    """Joins MOS labels onto a feature table, from files to a file, and says what was done.
-
-    As `materialize_scores`, for labels.
-
-    Args:
-        features: The feature table: a file or a glob; see `scan_table` for the formats.
-        labels: The label files: paths, globs or `LabelFile`; see `scan_labels`.
-        out: The table to write; a Parquet file carries the audit in its footer.
-        audit_json: Where to write the audit too.
-        base_dir: What relative paths are relative to.
-        feature_key_column: See `join_labels`.
-        label_key_column: See `scan_labels`.
-        label_mos_column: See `scan_labels`.
-        label_scale: See `scan_labels`.
-        key_normalize: See `join_labels`.
-        feature_key_regex: See `join_labels`.
-        label_key_regex: See `scan_labels`.
-        min_match_rate: See `join_labels`.
-        status_column: See `join_labels`.
-        overwrite: Replace columns that the feature table already has. (An older `out` is always replaced.)
-        argv: The command line's arguments, for the audit.
-
-    Returns:
-        The audit.
-
-    Raises:
-        MaterializeError: Whatever `scan_table`, `scan_labels`, `join_labels` and `sink_table` raise.
-        OutputError: If an output is also an input.
-        InputChangedError: If an input changed during the run.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     _ = (Path(folder) / "f.csv").write_text("clip_id,vmaf\\na,90\\nb,40\\n")
-        ...     _ = (Path(folder) / "mos.csv").write_text("clip_id,mos\\na,80\\nb,12.5\\n")
-        ...     audit = materialize_labels("f.csv", "mos.csv", "out.csv", base_dir=folder)
-        ...     (audit.matched_rows, audit.label_scale)
-        (2, '0:100')
-    """
-    table = LabelTable(
-        id="",
-        features=os.fspath(features),
-        labels=list(list_labels(labels)),
-        out=os.fspath(out),
-        audit_json=None if audit_json is None else os.fspath(audit_json),
-        feature_key_column=feature_key_column,
-        label_key_column=label_key_column,
-        label_mos_column=label_mos_column,
-        label_scale=label_scale,
-        key_normalize=key_normalize,
-        feature_key_regex=feature_key_regex,
-        label_key_regex=label_key_regex,
-        min_match_rate=min_match_rate,
-        status_column=status_column,
-        overwrite=overwrite,
-    )
-    with Hasher() as hasher:
-        context = _context("mos-labels table" if argv else "materialize_labels", argv, base_dir, hasher)
-        return run_label_table(table, context)
-
-
-def _context(entrypoint: str, argv: Sequence[str], base_dir: PathLike | None, hasher: Hasher) -> Context:
+def context_of(entrypoint: str, argv: Sequence[str], base_dir: PathLike | None, hasher: Hasher) -> Context:
+    """What a single run is part of."""
     base = None if base_dir is None else Path(base_dir)
     return Context(entrypoint, argv=argv, base_dir=base, hasher=hasher)
 
 
-def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
-    """Runs one table of scores; see `materialize_scores`."""
-    check_score_table(table)
-    sidecars = find_sidecars([Sidecar.of(entry) for entry in table.scores], context.base_dir)
-
-    def plan(schema: pl.Schema) -> ScorePlan:
-        scores = read_scores(sidecars, score_key_field=table.score_key_field, score_field=table.score_field)
-        return plan_scores(schema, scores, table, table=table.features)
-
-    def audit(plan: ScorePlan, evidence: ScoreEvidence, provenance: dict[str, Any]) -> ScoreAudit:
-        return ScoreAudit(
-            feature_table=table.features,
-            output=table.out,
-            key_column=plan.side.key,
-            key_normalize=table.key_normalize,
-            input_rows=evidence.input_rows,
-            output_rows=evidence.output_rows,
-            missing_policy=table.missing_policy,
-            bad_policy=table.bad_policy,
-            competitors=evidence.competitors,
-            keys=evidence.keys,
-            run_provenance=provenance,
-        )
-
-    files = [file for _, found in sidecars for file in found]
-    return _run(table, context, _Run("scores", files, plan, ScorePlan.evidence, audit))
-
-
-def run_label_table(table: LabelTable, context: Context) -> LabelAudit:
-    """Runs one table of labels; see `materialize_labels`."""
-    check_label_table(table)
-    found = find_labels(list_labels(table.labels), label_defaults(table), context.base_dir)
-
-    def plan(schema: pl.Schema) -> LabelPlan:
-        return plan_labels(schema, read_labels(found), table, table=table.features)
-
-    def audit(plan: LabelPlan, evidence: LabelEvidence, provenance: dict[str, Any]) -> LabelAudit:
-        return LabelAudit(
-            feature_table=table.features,
-            output=table.out,
-            feature_key_column=plan.side.key,
-            label_key_column=_same(source.key_column for source in plan.sources),
-            label_mos_column=_same(source.mos_column for source in plan.sources),
-            label_scale=_same(source.scale for source in plan.sources),
-            key_normalize=table.key_normalize,
-            feature_key_regex=table.feature_key_regex,
-            label_key_regex=table.label_key_regex,
-            min_match_rate=table.min_match_rate,
-            input_rows=evidence.rows,
-            output_rows=evidence.rows,
-            total_feature_keys=evidence.total_keys,
-            matched_feature_keys=evidence.matched_keys,
-            matched_rows=evidence.matched_rows,
-            missing_rows=evidence.rows - evidence.matched_rows,
-            labels_loaded=plan.labels.height,
-            labels_without_key=plan.label_keys.rows_without_key,
-            unused_labels=evidence.unused_labels,
-            match_rate=evidence.match_rate,
-            label_sources=plan.sources,
-            keys=LabelKeyCounts(**msgspec.structs.asdict(evidence.keys), labels=plan.label_keys),
-            run_provenance=provenance,
-        )
-
-    files = [file for _, parts in found for file in parts]
-    return _run(table, context, _Run("labels", files, plan, LabelPlan.evidence, audit))
-
-
-def check_score_table(table: ScoreTable) -> None:
-    """Refuses what a table's options and paths alone show to be wrong.
+def check_outputs(table: Table) -> None:
+    """Refuses outputs that no run could write.
 
     Raises:
         OptionError: Names the option.
     """
-    check_score_options(table)
-    _check_outputs(table)
-    if not table.scores:
-        raise OptionError("scores: expected at least one sidecar", option="scores")
-    for index, entry in enumerate(table.scores):
-        _check_entry(check_sidecar, Sidecar.of(entry), f"scores[{index}]")
-
-
-def check_label_table(table: LabelTable) -> None:
-    """Refuses what a table's options and paths alone show to be wrong.
-
-    Raises:
-        OptionError: Names the option.
-    """
-    check_label_options(table)
-    _check_outputs(table)
-    if not table.labels:
-        raise OptionError("labels: expected at least one label file", option="labels")
-    for index, entry in enumerate(list_labels(table.labels)):
-        _check_entry(check_label_file, entry, f"labels[{index}]")
-
-
-def _check_outputs(table: ScoreTable | LabelTable) -> None:
     try:
         File.of(table.out)
     except TableError as error:
@@ -350,7 +115,8 @@ def _check_outputs(table: ScoreTable | LabelTable) -> None:
         raise OptionError("audit_json: expected a path", option="audit_json")
 
 
-def _check_entry(check: Callable[[Entry], None], entry: Entry, place: str) -> None:
+def check_entry(check: Callable[[Entry], None], entry: Entry, place: str) -> None:
+    """Checks an entry of evidence; an error names its place among the entries."""
     try:
         check(entry)
     except OptionError as error:
@@ -359,24 +125,7 @@ def _check_entry(check: Callable[[Entry], None], entry: Entry, place: str) -> No
         raise OptionError(str(error), option=f"{place}.{nested}" if nested else place) from None
 
 
-def label_defaults(table: LabelTable) -> LabelFile:
-    """The table's options that an entry of its labels may say otherwise."""
-    return LabelFile(
-        "",
-        key_column=table.label_key_column,
-        mos_column=table.label_mos_column,
-        key_regex=table.label_key_regex,
-        scale=table.label_scale,
-    )
-
-
-def _same(values: Iterable[str | None]) -> str | None:
-    """The value that all share, if they do."""
-    distinct = set(values)
-    return distinct.pop() if len(distinct) == 1 else None
-
-
-def _run(table: ScoreTable | LabelTable, context: Context, run: _Run[AnyPlan, AnyEvidence, Audit]) -> Audit:
+def run_table(table: Table, context: Context, run: Run[AnyPlan, AnyEvidence, Audit]) -> Audit:
     """Runs one table of any kind of evidence."""
     out = File.of(table.out, context.base_dir)
     inputs = Inputs(context.hasher)
@@ -412,7 +161,7 @@ def _run(table: ScoreTable | LabelTable, context: Context, run: _Run[AnyPlan, An
 
 
 def _provenance(
-    table: ScoreTable | LabelTable, context: Context, inputs: Inputs, outputs: Mapping[str, Described]
+    table: Table, context: Context, inputs: Inputs, outputs: Mapping[str, Described]
 ) -> dict[str, Any]:
     described = inputs.described()
     return run_provenance(
@@ -428,7 +177,7 @@ def _provenance(
     )
 
 
-def builtins(struct: msgspec.Struct) -> dict[str, Any]:
+def builtins(struct: object) -> dict[str, Any]:
     """A struct as plain values."""
     content: dict[str, Any] = msgspec.to_builtins(struct)
     return content

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import polars_materialize as pm
 from polars_materialize import errors
-from polars_materialize.tables import jsonl
+from polars_materialize.tables import chunks
 
 PARTS = ["scorer", "key", "score", "status", "runtime_ms", "frames"]
 
@@ -793,7 +793,7 @@ def test_slugs(tmp_path, scorer, slug):
 
 
 def test_chunks_that_differ_in_dtypes(tmp_path, monkeypatch):
-    monkeypatch.setattr(jsonl, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 64)
     rows = [
         {"key": 1, "score": 1, "note": "x" * 40},
         {"key": "b", "score": "2", "note": ["x" * 40]},

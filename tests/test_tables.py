@@ -32,7 +32,7 @@ from polars.testing.parametric import dataframes
 
 import polars_materialize as pm
 from polars_materialize import errors
-from polars_materialize.tables import csv, jsonl
+from polars_materialize.tables import chunks, csv
 
 BINARY = [".parquet", ".pq", ".arrow", ".feather", ".ipc"]
 LINES = [".jsonl", ".ndjson"]
@@ -198,7 +198,7 @@ VIEWS = {
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".jsonl", ".jsonl.gz", ".json", ".csv", ".csv.gz"])
 @pytest.mark.parametrize("view", VIEWS.values(), ids=list(VIEWS))
 def test_a_view_of_the_scan_is_the_view_of_the_table(tmp_path, monkeypatch, engine, suffix, view):
-    monkeypatch.setattr(jsonl, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 100)
     monkeypatch.setattr(csv, "BLOCK_BYTES", 100)
     frame = pl.DataFrame(
         {"clip_id": list("abcdefgh"), "n": range(8), "note": ['"q"', "two\nlines"] * 4, "x": [0.5, None] * 4}
@@ -289,7 +289,7 @@ def test_a_name_with_glob_characters_is_a_name_first(tmp_path, suffix):
 @pytest.mark.parametrize("token", ["1.5", '"text"', "NaN"])
 def test_a_field_that_first_appears_late(tmp_path, monkeypatch, chunk, token):
     if chunk:
-        monkeypatch.setattr(jsonl, "CHUNK_BYTES", chunk)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", chunk)
     lines = 5001 if chunk in (None, 4096) else 300
     early = "".join(f'{{"clip_id": "c{n}"}}\n' for n in range(1, lines))
 
@@ -304,7 +304,7 @@ def test_a_field_that_first_appears_late(tmp_path, monkeypatch, chunk, token):
 @pytest.mark.parametrize("chunk", [None, 1, 40])
 def test_numbers_and_text_come_out_as_text(tmp_path, monkeypatch, chunk):
     if chunk:
-        monkeypatch.setattr(jsonl, "CHUNK_BYTES", chunk)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", chunk)
 
     found = read_text(tmp_path, '{"id": 7}\n{"id": "007"}\n{"id": 1.5}\n{"id": true}\n{"id": null}\n')
 
@@ -327,7 +327,7 @@ def test_numbers_and_text_come_out_as_text(tmp_path, monkeypatch, chunk):
 )
 def test_long_integers_are_exact(tmp_path, monkeypatch, chunk, numbers, expected):
     if chunk:
-        monkeypatch.setattr(jsonl, "CHUNK_BYTES", chunk)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", chunk)
 
     found = read_text(tmp_path, "".join(f'{{"x": {number}}}\n' for number in numbers))
 
@@ -337,7 +337,7 @@ def test_long_integers_are_exact(tmp_path, monkeypatch, chunk, numbers, expected
 @pytest.mark.parametrize("chunk", [None, 1])
 def test_tokens_that_python_writes(tmp_path, monkeypatch, chunk):
     if chunk:
-        monkeypatch.setattr(jsonl, "CHUNK_BYTES", chunk)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", chunk)
     rows = [
         {"x": float("nan"), "s": 'NaN "Infinity" \\'},
         {"x": float("inf"), "l": [float("-inf"), 1]},
@@ -426,7 +426,7 @@ def test_columns_of_nulls_and_of_nothing(tmp_path):
 )
 def test_columns_keep_the_order_of_their_first_appearance(tmp_path, monkeypatch, chunk, rows, columns):
     if chunk:
-        monkeypatch.setattr(jsonl, "CHUNK_BYTES", chunk)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", chunk)
 
     found = read_text(tmp_path, "".join(json.dumps(row) + "\n" for row in rows))
 
@@ -501,7 +501,7 @@ def test_objects_without_fields_come_through_or_are_refused_by_name(tmp_path):
 )
 def test_malformed_lines_are_named(tmp_path, monkeypatch, chunk, text, line):
     if chunk:
-        monkeypatch.setattr(jsonl, "CHUNK_BYTES", chunk)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", chunk)
 
     assert refused(tmp_path, text).startswith(f"x.jsonl:{line}: not a JSON object")
 
@@ -763,7 +763,7 @@ def test_any_json_comes_through(rows, chunk, name):
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         if chunk:
-            patch.setattr(jsonl, "CHUNK_BYTES", chunk)
+            patch.setattr(chunks, "CHUNK_BYTES", chunk)
         path = Path(folder) / name
         text = json.dumps(rows) if name == "x.json" else "".join(json.dumps(row) + "\n" for row in rows)
         path.write_text(text)

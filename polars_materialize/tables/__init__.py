@@ -16,7 +16,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from polars_materialize.errors import TableError
-from polars_materialize.tables import csv, dtypes, jsonl
+from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds
 from polars_materialize.tables.files import TEXT_FORMATS, File, find
 from polars_materialize.tables.sinks import check_sink, sink_table, staged, write
 
@@ -200,10 +200,10 @@ def _read(
         yield jsonl.parse(chunk, wanted, mixed).select(columns)
 
 
-def _json_chunks(file: File) -> Iterator[jsonl.Chunk]:
+def _json_chunks(file: File) -> Iterator[chunks.Chunk]:
     if file.format == "jsonl":
-        return jsonl.read_lines(file)
-    return (chunk for chunk, _ in jsonl.read_documents([file], ("rows",), single=False))
+        return chunks.read_lines(file)
+    return (chunk for chunk, _ in chunks.read_documents([file], ("rows",), single=False))
 
 
 def _scan_ipc(file: File) -> pl.LazyFrame:
@@ -253,7 +253,7 @@ def read_records(files: Sequence[File], wrappers: Sequence[str] = ("rows",)) -> 
         start += rows
 
 
-_Chunk = tuple[jsonl.Chunk | pl.Series, pl.Series, pl.DataFrame]
+_Chunk = tuple[chunks.Chunk | pl.Series, pl.Series, pl.DataFrame]
 """Rows with their places (or the chunk that knows them), and the file of each."""
 
 
@@ -265,7 +265,7 @@ def _read_chunks(files: Sequence[File], wrappers: Sequence[str]) -> Iterator[_Ch
                 yield from _read_rows(file)
             except (pl.exceptions.PolarsError, OSError) as error:
                 raise TableError(file.written, f"cannot be read: {_first_line(error)}") from None
-    for chunk, sources in jsonl.read_documents(documents, wrappers, single=True):
+    for chunk, sources in chunks.read_documents(documents, wrappers, single=True):
         frame = jsonl.infer(chunk, dtypes.Profile())
         yield chunk, pl.Series("source", sources, dtype=pl.String), frame
 
@@ -273,7 +273,7 @@ def _read_chunks(files: Sequence[File], wrappers: Sequence[str]) -> Iterator[_Ch
 def _read_rows(file: File) -> Iterator[_Chunk]:
     if file.format == "jsonl":
         empty = True
-        for chunk in jsonl.read_lines(file):
+        for chunk in chunks.read_lines(file):
             frame = jsonl.infer(chunk, dtypes.Profile())
             empty = False
             yield chunk, _repeat(file.written, frame.height), frame
@@ -289,12 +289,12 @@ def _read_rows(file: File) -> Iterator[_Chunk]:
     yield place, _repeat(file.written, frame.height), frame
 
 
-def _parts(chunk: jsonl.Chunk | pl.Series, source: pl.Series, frame: pl.DataFrame) -> Iterator[Records]:
+def _parts(chunk: chunks.Chunk | pl.Series, source: pl.Series, frame: pl.DataFrame) -> Iterator[Records]:
     """A chunk's rows, in parts of one shape each."""
     if isinstance(chunk, pl.Series):
         yield Records(frame, source, chunk.alias("place"), _numbers(frame))
         return
-    parts = jsonl.split_by_shape(chunk, frame)
+    parts = kinds.split_by_shape(chunk, frame)
     if not parts:
         yield Records(frame, source, chunk.all_places(frame.height), _numbers(frame))
     for rows, part in parts:

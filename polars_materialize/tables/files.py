@@ -64,7 +64,7 @@ class File:
             TableError: If the suffix is not of a known format.
         """
         text = str(written)
-        _refuse_nul(text)
+        _refuse_unwritable(text)
         path = Path(text) if base_dir is None else base_dir / text
         name = Path(text.lower())
         compression = COMPRESSIONS.get(name.suffix)
@@ -110,7 +110,7 @@ def find(
         ['a.csv', 'b.csv']
     """
     text = str(written)
-    _refuse_nul(text)
+    _refuse_unwritable(text)
     path = Path(text) if base_dir is None else base_dir / text
     if path.is_file():
         return [File.of(text, base_dir, columns)]
@@ -134,9 +134,11 @@ def find(
     raise TableError(text, "no such file")
 
 
-def _refuse_nul(text: str) -> None:
+def _refuse_unwritable(text: str) -> None:
     if "\0" in text:
         raise TableError(text.replace("\0", "\\0"), "a path cannot hold a NUL character")
+    if not text.isascii() and text.encode(errors="ignore").decode() != text:
+        raise TableError(ascii(text), "the path is not UTF-8 text, which no report could hold")
 
 
 def _is_dir(name: str, base_dir: Path | None) -> bool:

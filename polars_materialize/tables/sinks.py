@@ -21,6 +21,9 @@ from polars_materialize.tables.files import TEXT_FORMATS, File
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+GROUP_ROWS = 131_072
+"""Rows of a Parquet row group or an Arrow batch; Polars' own choice depends on the number of cores."""
+
 
 def sink_table(lf: pl.LazyFrame | pl.DataFrame, path: str | os.PathLike[str]) -> None:
     """Collects a frame into a table file, atomically; the suffix decides the format.
@@ -107,9 +110,9 @@ def write(frame: pl.LazyFrame, file: File, part: Path, metadata: Mapping[str, st
 def _sink(frame: pl.LazyFrame, file: File, stream: BinaryIO, metadata: Mapping[str, str] | None) -> None:
     compression = file.compression or "uncompressed"
     if file.format == "parquet":
-        frame.sink_parquet(stream, metadata=dict(metadata or {}))
+        frame.sink_parquet(stream, metadata=dict(metadata or {}), row_group_size=GROUP_ROWS)
     elif file.format == "ipc":
-        frame.sink_ipc(stream)
+        frame.sink_ipc(stream, record_batch_size=GROUP_ROWS)
     elif file.format == "csv":
         frame.sink_csv(stream, compression=compression, check_extension=False)
     elif file.format == "jsonl":

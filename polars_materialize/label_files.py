@@ -1,0 +1,208 @@
+"""MOS label files to one long frame of labels, whatever columns their corpus gives them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import polars as pl
+
+from polars_materialize import fields, keys
+from polars_materialize.errors import OptionError, TableError, did_you_mean, listing
+from polars_materialize.labels import EXTRAS, LABEL_SCHEMA, NUMERIC_EXTRAS, parse_scale
+from polars_materialize.options import LabelFile
+from polars_materialize.tables import File, Records, find, read_records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+LabelLike = str | os.PathLike[str] | LabelFile
+MOS_COLUMNS = ("mos", "mean_mos", "mos_raw_0_100", "raw_mos", "score", "quality")
+
+
+def scan_labels(
+    labels: LabelLike | Iterable[LabelLike],
+    *,
+    label_key_column: str | None = None,
+    label_mos_column: str | None = None,
+    label_scale: str = "auto",
+    label_key_regex: str | None = None,
+    base_dir: str | os.PathLike[str] | None = None,
+) -> pl.LazyFrame:
+    """Opens label files as one long frame, one row a row of the files.
+
+    The files are read when the frame is collected, which `join_labels` does. Without options each file's own
+    columns decide, whatever their case: the key is in the first of `keys.LABEL_KEYS`, the score in the first
+    of `mos mean_mos mos_raw_0_100 raw_mos score quality`. Spread (`mos_std_dev stddev std_dev`), number of
+    ratings (`n_ratings mos_n_ratings rating_count`), `split`, `corpus` and `corpus_version` come along.
+
+    Args:
+        labels: Label files: paths, globs or `LabelFile`.
+        label_key_column: The key column, in every file that does not say itself.
+        label_mos_column: The MOS column, likewise.
+        label_scale: `auto`, or `LOW:HIGH`, likewise. `auto` decides for a whole file: 0 to 100 if its MOS
+            column is called `mos_raw_0_100` or any value of a row with a key is above 5, else 1 to 5.
+        label_key_regex: What to take from a normalised key, likewise.
+        base_dir: What relative paths are relative to.
+
+    Returns:
+        Columns as `LABEL_SCHEMA`: `key` (text, not yet normalised), `value` (as in the file), and what is
+        needed to make labels of them.
+
+    Raises:
+        OptionError: If a scale or a pattern is not valid.
+        TableError: If there is no such file; on collecting, if it is not of its format.
+        KeyColumnError: On collecting, if a file has no key column.
+        LabelError: On collecting, if a spread or a number of ratings is no number.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "labels.csv"
+        ...     _ = path.write_text("clip_id,MOS\\na,3.5\\nb,4.1\\n")
+        ...     scan_labels(path).select("key", "value").collect().rows()
+        [('a', 3.5), ('b', 4.1)]
+    """
+    defaults = LabelFile(
+        "",
+        key_column=label_key_column,
+        mos_column=label_mos_column,
+        key_regex=label_key_regex,
+        scale=label_scale,
+    )
+    base = None if base_dir is None else Path(base_dir)
+    found = find_labels(list_labels(labels), defaults, base)
+    return pl.defer(lambda: read_labels(found), schema=LABEL_SCHEMA)
+
+
+def list_labels(labels: LabelLike | Iterable[LabelLike]) -> list[LabelFile]:
+    """Reads one entry or several."""
+    if isinstance(labels, (str, os.PathLike, LabelFile)):
+        labels = [labels]
+    return [entry if isinstance(entry, LabelFile) else LabelFile(os.fspath(entry)) for entry in labels]
+
+
+def find_labels(
+    entries: Sequence[LabelFile], defaults: LabelFile, base_dir: Path | None
+) -> list[tuple[LabelFile, list[File]]]:
+    """The files of each entry, its options filled in from `defaults` and checked.
+
+    Raises:
+        OptionError: If an option is not valid, or there is no entry.
+        TableError: If there is no such file.
+    """
+    if not entries:
+        raise OptionError("labels: expected at least one label file", option="labels")
+    full = [
+        msgspec.structs.replace(
+            entry,
+            key_column=entry.key_column or defaults.key_column,
+            mos_column=entry.mos_column or defaults.mos_column,
+            key_regex=entry.key_regex or defaults.key_regex,
+            scale=entry.scale or defaults.scale or "auto",
+        )
+        for entry in entries
+    ]
+    for entry in full:
+        check_label_file(entry)
+    return [
+        (entry, find(entry.path, base_dir, columns=tuple(entry.columns) if entry.columns else None))
+        for entry in full
+    ]
+
+
+def check_label_file(entry: LabelFile) -> None:
+    """Refuses what can be seen to be wrong with an entry before any file is read.
+
+    Raises:
+        OptionError: If a scale, a pattern or the list of columns is not valid.
+    """
+    if not entry.path.strip():
+        raise OptionError("labels: an entry names no path", option="labels")
+    if entry.scale is not None:
+        parse_scale(entry.scale, option="label_scale")
+    if entry.key_regex is not None:
+        keys.check_regex(entry.key_regex, option="label_key_regex")
+    if entry.columns is not None and (not entry.columns or len(set(entry.columns)) < len(entry.columns)):
+        raise OptionError(
+            f"columns: {listing(entry.columns)}; expected one name for each cell, each once", option="columns"
+        )
+
+
+def read_labels(files: Sequence[tuple[LabelFile, Sequence[File]]]) -> pl.DataFrame:
+    """Reads label files now; see `scan_labels`."""
+    return pl.concat(_read_file(entry, file) for entry, found in files for file in found)
+
+
+def _read_file(entry: LabelFile, file: File) -> pl.DataFrame:
+    """One file's rows; which columns hold the key and the score is one choice for the whole file."""
+    parts = list(read_records([file]))
+    if not any(part.frame.height for part in parts):
+        raise TableError(file.written, "no rows; expected at least one label")
+    columns = list(dict.fromkeys(name for part in parts for name in part.frame.columns))
+    key = keys.infer_key_column(columns, keys.LABEL_KEYS, asked=entry.key_column, table=file.written)
+    mos = _mos_column(parts, columns, entry, file)
+    long = pl.concat([_extract(part, entry, file, key, mos) for part in parts])
+    return long.sort("row").drop("row")
+
+
+def _mos_column(parts: Sequence[Records], columns: Sequence[str], entry: LabelFile, file: File) -> str:
+    names = [entry.mos_column] if entry.mos_column else MOS_COLUMNS
+    for name in names:
+        for part in parts:
+            found = fields.find_fields(part.frame.schema, [name])
+            if found:
+                return found[0].name
+    hint = did_you_mean(names[0], columns) if entry.mos_column else ""
+    raise TableError(
+        file.written,
+        f"no MOS column; it has {listing(columns)}; tried {' '.join(names)}{hint}; "
+        "name it with label_mos_column",
+    )
+
+
+def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str) -> pl.DataFrame:
+    frame = records.frame
+    score = next(iter(fields.find_fields(frame.schema, [mos])), fields.Field(mos, pl.lit(None), pl.Null()))
+    wrong: list[pl.Expr] = []
+    extras: dict[str, pl.Expr] = {}
+    for extra, names in EXTRAS.items():
+        found = [field for field in fields.find_fields(frame.schema, names) if field.name != mos]
+        if extra in NUMERIC_EXTRAS:
+            extras[extra] = fields.first([fields.number(field) for field in found], pl.Float64())
+            wrong += [_not_a_number(field) for field in found]
+        else:
+            extras[extra] = fields.first([fields.text(field) for field in found], pl.String())
+    text = pl.lit(None, dtype=pl.String)
+    if key in frame.columns:
+        text = keys.key_text(pl.col(key), frame.schema[key], name=key, table=file.written)
+    long = frame.select(
+        pl.int_range(pl.len()).alias("height"),  # gives the frame its height if all else is a literal
+        text.alias("key"),
+        fields.number(score).alias("value"),
+        _as_written(score).alias("written"),
+        pl.lit(key).alias("key_column"),
+        pl.lit(entry.key_regex, dtype=pl.String).alias("key_regex"),
+        pl.lit(mos).alias("mos_column"),
+        pl.lit(entry.scale, dtype=pl.String).alias("scale"),
+        fields.first(wrong, pl.String()).alias("problem"),
+        *(expr.alias(name) for name, expr in extras.items()),
+    )
+    return long.with_columns(records.source, records.place, records.row).select("row", *LABEL_SCHEMA.names())
+
+
+def _as_written(field: fields.Field) -> pl.Expr:
+    """A value for an error message."""
+    if field.dtype.is_nested():
+        return pl.lit("a list or an object")
+    return pl.coalesce(field.expr.cast(pl.String), pl.lit("null"))
+
+
+def _not_a_number(field: fields.Field) -> pl.Expr:
+    """What is wrong with a field that holds text which is no number; null where nothing is."""
+    text = fields.stated(field)
+    reason = pl.concat_str(pl.lit(f"{field.name} '"), text, pl.lit("' is no number"))
+    return pl.when(text.is_not_null() & fields.number(field).is_null()).then(reason)

@@ -1,0 +1,180 @@
+"""Runs that join MOS labels onto one table."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from polars_materialize.errors import OptionError
+from polars_materialize.label_files import (
+    LabelLike,
+    check_label_file,
+    find_labels,
+    list_labels,
+    read_labels,
+)
+from polars_materialize.label_joins import LabelEvidence, LabelPlan, check_label_options, plan_labels
+from polars_materialize.options import LabelFile, LabelTable
+from polars_materialize.provenance import Hasher
+from polars_materialize.reports import LabelAudit, LabelKeyCounts
+from polars_materialize.runs import Context, PathLike, Run, check_entry, check_outputs, context_of, run_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import polars as pl
+
+    from polars_materialize.options import KeyNormalize
+
+
+def materialize_labels(
+    features: PathLike,
+    labels: LabelLike | Iterable[LabelLike],
+    out: PathLike,
+    *,
+    audit_json: PathLike | None = None,
+    base_dir: PathLike | None = None,
+    feature_key_column: str | None = None,
+    label_key_column: str | None = None,
+    label_mos_column: str | None = None,
+    label_scale: str = "auto",
+    key_normalize: KeyNormalize = "auto",
+    feature_key_regex: str | None = None,
+    label_key_regex: str | None = None,
+    min_match_rate: float = 0.95,
+    status_column: str = "mos_label_status",
+    overwrite: bool = False,
+    argv: Sequence[str] = (),
+) -> LabelAudit:
+    """Joins MOS labels onto a feature table, from files to a file, and says what was done.
+
+    As `materialize_scores`, for labels.
+
+    Args:
+        features: The feature table: a file or a glob; see `scan_table` for the formats.
+        labels: The label files: paths, globs or `LabelFile`; see `scan_labels`.
+        out: The table to write; a Parquet file carries the audit in its footer.
+        audit_json: Where to write the audit too.
+        base_dir: What relative paths are relative to.
+        feature_key_column: See `join_labels`.
+        label_key_column: See `scan_labels`.
+        label_mos_column: See `scan_labels`.
+        label_scale: See `scan_labels`.
+        key_normalize: See `join_labels`.
+        feature_key_regex: See `join_labels`.
+        label_key_regex: See `scan_labels`.
+        min_match_rate: See `join_labels`.
+        status_column: See `join_labels`.
+        overwrite: Replace columns that the feature table already has. (An older `out` is always replaced.)
+        argv: The command line's arguments, for the audit.
+
+    Returns:
+        The audit.
+
+    Raises:
+        MaterializeError: Whatever `scan_table`, `scan_labels`, `join_labels` and `sink_table` raise.
+        OutputError: If an output is also an input.
+        InputChangedError: If an input changed during the run.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "f.csv").write_text("clip_id,vmaf\\na,90\\nb,40\\n")
+        ...     _ = (Path(folder) / "mos.csv").write_text("clip_id,mos\\na,80\\nb,12.5\\n")
+        ...     audit = materialize_labels("f.csv", "mos.csv", "out.csv", base_dir=folder)
+        ...     (audit.matched_rows, audit.label_scale)
+        (2, '0:100')
+    """
+    table = LabelTable(
+        id="",
+        features=os.fspath(features),
+        labels=list(list_labels(labels)),
+        out=os.fspath(out),
+        audit_json=None if audit_json is None else os.fspath(audit_json),
+        feature_key_column=feature_key_column,
+        label_key_column=label_key_column,
+        label_mos_column=label_mos_column,
+        label_scale=label_scale,
+        key_normalize=key_normalize,
+        feature_key_regex=feature_key_regex,
+        label_key_regex=label_key_regex,
+        min_match_rate=min_match_rate,
+        status_column=status_column,
+        overwrite=overwrite,
+    )
+    with Hasher() as hasher:
+        context = context_of("mos-labels table" if argv else "materialize_labels", argv, base_dir, hasher)
+        return run_label_table(table, context)
+
+
+def run_label_table(table: LabelTable, context: Context) -> LabelAudit:
+    """Runs one table of labels; see `materialize_labels`."""
+    check_label_table(table)
+    found = find_labels(list_labels(table.labels), _label_defaults(table), context.base_dir)
+
+    def plan(schema: pl.Schema) -> LabelPlan:
+        return plan_labels(schema, read_labels(found), table, table=table.features)
+
+    def audit(plan: LabelPlan, evidence: LabelEvidence, provenance: dict[str, Any]) -> LabelAudit:
+        return LabelAudit(
+            feature_table=table.features,
+            output=table.out,
+            feature_key_column=plan.side.key,
+            label_key_column=_same(source.key_column for source in plan.sources),
+            label_mos_column=_same(source.mos_column for source in plan.sources),
+            label_scale=_same(source.scale for source in plan.sources),
+            key_normalize=table.key_normalize,
+            feature_key_regex=table.feature_key_regex,
+            label_key_regex=table.label_key_regex,
+            min_match_rate=table.min_match_rate,
+            input_rows=evidence.rows,
+            output_rows=evidence.rows,
+            total_feature_keys=evidence.total_keys,
+            matched_feature_keys=evidence.matched_keys,
+            matched_rows=evidence.matched_rows,
+            missing_rows=evidence.rows - evidence.matched_rows,
+            labels_loaded=plan.labels.height,
+            labels_without_key=plan.label_keys.rows_without_key,
+            unused_labels=evidence.unused_labels,
+            match_rate=evidence.match_rate,
+            label_sources=plan.sources,
+            keys=LabelKeyCounts(**msgspec.structs.asdict(evidence.keys), labels=plan.label_keys),
+            run_provenance=provenance,
+        )
+
+    files = [file for _, parts in found for file in parts]
+    return run_table(table, context, Run("labels", files, plan, LabelPlan.evidence, audit))
+
+
+def check_label_table(table: LabelTable) -> None:
+    """Refuses what a table's options and paths alone show to be wrong.
+
+    Raises:
+        OptionError: Names the option.
+    """
+    check_label_options(table)
+    check_outputs(table)
+    if not table.labels:
+        raise OptionError("labels: expected at least one label file", option="labels")
+    for index, entry in enumerate(list_labels(table.labels)):
+        check_entry(check_label_file, entry, f"labels[{index}]")
+
+
+def _label_defaults(table: LabelTable) -> LabelFile:
+    """The table's options that an entry of its labels may say otherwise."""
+    return LabelFile(
+        "",
+        key_column=table.label_key_column,
+        mos_column=table.label_mos_column,
+        key_regex=table.label_key_regex,
+        scale=table.label_scale,
+    )
+
+
+def _same(values: Iterable[str | None]) -> str | None:
+    """The value that all share, if they do."""
+    distinct = set(values)
+    return distinct.pop() if len(distinct) == 1 else None

@@ -1,0 +1,145 @@
+"""Runs that join scores onto one table."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from polars_materialize.errors import OptionError
+from polars_materialize.options import ScoreTable, Sidecar
+from polars_materialize.provenance import Hasher
+from polars_materialize.reports import ScoreAudit
+from polars_materialize.runs import Context, PathLike, Run, check_entry, check_outputs, context_of, run_table
+from polars_materialize.score_joins import ScoreEvidence, ScorePlan, check_score_options, plan_scores
+from polars_materialize.sidecars import (
+    SidecarLike,
+    check_sidecar,
+    find_sidecars,
+    list_sidecars,
+    read_scores,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import polars as pl
+
+    from polars_materialize.options import KeyNormalize, Policy
+
+
+def materialize_scores(
+    features: PathLike,
+    scores: SidecarLike | Iterable[SidecarLike],
+    out: PathLike,
+    *,
+    audit_json: PathLike | None = None,
+    base_dir: PathLike | None = None,
+    key_column: str | None = None,
+    score_key_field: str | None = None,
+    score_field: str | None = None,
+    key_normalize: KeyNormalize = "auto",
+    missing_policy: Policy = "mark",
+    bad_policy: Policy = "mark",
+    prefix: str = "second_opinion",
+    overwrite: bool = False,
+    argv: Sequence[str] = (),
+) -> ScoreAudit:
+    """Joins scorers' sidecars onto a feature table, from files to a file, and says what was done.
+
+    Everything is checked and counted before anything is written. The table is streamed, never wholly in
+    memory. If anything fails, an older `out` and `audit_json` stay as they are.
+
+    Args:
+        features: The feature table: a file or a glob; see `scan_table` for the formats.
+        scores: The sidecars: `path`, `LABEL=path` or `Sidecar`; see `scan_scores`.
+        out: The table to write; a Parquet file carries the audit in its footer.
+        audit_json: Where to write the audit too.
+        base_dir: What relative paths are relative to.
+        key_column: See `join_scores`.
+        score_key_field: See `scan_scores`.
+        score_field: See `scan_scores`.
+        key_normalize: See `join_scores`.
+        missing_policy: See `join_scores`.
+        bad_policy: See `join_scores`.
+        prefix: See `join_scores`.
+        overwrite: Replace columns that the feature table already has. (An older `out` is always replaced.)
+        argv: The command line's arguments, for the audit.
+
+    Returns:
+        The audit.
+
+    Raises:
+        MaterializeError: Whatever `scan_table`, `scan_scores`, `join_scores` and `sink_table` raise.
+        OutputError: If an output is also an input.
+        InputChangedError: If an input changed during the run.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "f.csv").write_text("clip_id,vmaf\\na,90\\nb,40\\n")
+        ...     _ = (Path(folder) / "s.jsonl").write_text('{"clip_id": "a", "score": 0.7}')
+        ...     audit = materialize_scores("f.csv", "dover=s.jsonl", "out.csv", base_dir=folder)
+        ...     (audit.output_rows, audit.competitors["dover"].matched_rows)
+        (2, 1)
+    """
+    table = ScoreTable(
+        id="",
+        features=os.fspath(features),
+        scores=list(list_sidecars(scores)),
+        out=os.fspath(out),
+        audit_json=None if audit_json is None else os.fspath(audit_json),
+        key_column=key_column,
+        score_key_field=score_key_field,
+        score_field=score_field,
+        key_normalize=key_normalize,
+        missing_policy=missing_policy,
+        bad_policy=bad_policy,
+        prefix=prefix,
+        overwrite=overwrite,
+    )
+    with Hasher() as hasher:
+        context = context_of("second-opinion table" if argv else "materialize_scores", argv, base_dir, hasher)
+        return run_score_table(table, context)
+
+
+def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
+    """Runs one table of scores; see `materialize_scores`."""
+    check_score_table(table)
+    sidecars = find_sidecars([Sidecar.of(entry) for entry in table.scores], context.base_dir)
+
+    def plan(schema: pl.Schema) -> ScorePlan:
+        scores = read_scores(sidecars, score_key_field=table.score_key_field, score_field=table.score_field)
+        return plan_scores(schema, scores, table, table=table.features)
+
+    def audit(plan: ScorePlan, evidence: ScoreEvidence, provenance: dict[str, Any]) -> ScoreAudit:
+        return ScoreAudit(
+            feature_table=table.features,
+            output=table.out,
+            key_column=plan.side.key,
+            key_normalize=table.key_normalize,
+            input_rows=evidence.input_rows,
+            output_rows=evidence.output_rows,
+            missing_policy=table.missing_policy,
+            bad_policy=table.bad_policy,
+            competitors=evidence.competitors,
+            keys=evidence.keys,
+            run_provenance=provenance,
+        )
+
+    files = [file for _, found in sidecars for file in found]
+    return run_table(table, context, Run("scores", files, plan, ScorePlan.evidence, audit))
+
+
+def check_score_table(table: ScoreTable) -> None:
+    """Refuses what a table's options and paths alone show to be wrong.
+
+    Raises:
+        OptionError: Names the option.
+    """
+    check_score_options(table)
+    check_outputs(table)
+    if not table.scores:
+        raise OptionError("scores: expected at least one sidecar", option="scores")
+    for index, entry in enumerate(table.scores):
+        check_entry(check_sidecar, Sidecar.of(entry), f"scores[{index}]")

@@ -1,0 +1,167 @@
+"""JSON files cut into chunks of lines that know where they come from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import polars as pl
+
+from polars_materialize.errors import TableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from polars_materialize.tables.files import File
+
+
+CHUNK_BYTES = 32 << 20
+"""Bytes of lines that are parsed at a time: large enough to use all cores, small enough to hold."""
+BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Lines of JSON, and where they come from.
+
+    Attributes:
+        data: One JSON value a line; blank lines may stand between them.
+        source: The file, for messages.
+        first_line: The line number of the first line, if the chunk is a piece of a file of lines.
+        places: The place of each value, if not.
+        bom: Whether the file begins with a byte-order mark, which is no longer part of `data`.
+    """
+
+    data: bytes
+    source: str
+    first_line: int = 1
+    places: Sequence[str] | None = None
+    bom: bool = False
+
+    def lines(self) -> list[tuple[int, bytes]]:
+        """The lines that are not blank, with their offset from the first."""
+        return [(i, line) for i, line in enumerate(self.data.split(b"\n")) if line.strip()]
+
+    def all_places(self, rows: int) -> pl.Series:
+        """The place of each row, as text."""
+        if self.places is not None:
+            return pl.Series("place", self.places, dtype=pl.String)
+        if rows == self.data.count(b"\n") + (not self.data.endswith(b"\n")):
+            offsets = pl.int_range(rows, eager=True)
+        else:
+            offsets = pl.Series([offset for offset, _ in self.lines()], dtype=pl.Int64)
+        return (f"{self.source}:" + (offsets + self.first_line).cast(pl.String)).alias("place")
+
+    def fault(self, row: int, problem: str) -> TableError:
+        """The error that says what is wrong with one row."""
+        if self.places is not None:
+            return TableError(self.places[row], problem)
+        return TableError(self.source, problem, line=self.first_line + self.lines()[row][0])
+
+
+def read_lines(file: File) -> Iterator[Chunk]:
+    """Cuts a file of JSON lines into chunks at line ends."""
+    first_line, rest = 1, []
+    with file.open() as stream:
+        start = stream.read(len(BOM))
+        bom = start == BOM
+        rest = [] if bom else [start]
+        while data := stream.read(CHUNK_BYTES):
+            cut = data.rfind(b"\n") + 1
+            if not cut:
+                rest.append(data)
+                continue
+            block = b"".join((*rest, data[:cut]))
+            rest = [data[cut:]]
+            yield Chunk(block, file.written, first_line, bom=bom)
+            first_line += block.count(b"\n")
+    block = b"".join(rest)
+    if block:
+        yield Chunk(block, file.written, first_line, bom=bom)
+
+
+def read_documents(
+    files: Iterable[File], wrappers: Sequence[str], *, single: bool
+) -> Iterator[tuple[Chunk, list[str]]]:
+    """Cuts JSON documents into rows, and gathers the rows of many small files into chunks.
+
+    A document is a list of rows, an object that holds such a list under one of the names in
+    `wrappers`, or (with `single`) itself one row.
+
+    Yields:
+        A chunk, and the file of each of its rows.
+    """
+    rows: list[bytes] = []
+    places: list[str] = []
+    sources: list[str] = []
+    size = 0
+    for file in files:
+        for place, row in _document_rows(file, wrappers, single=single):
+            rows.append(row)
+            places.append(place)
+            sources.append(file.written)
+            size += len(row)
+            if size > CHUNK_BYTES:
+                yield Chunk(b"\n".join(rows), file.written, places=places), sources
+                rows, places, sources, size = [], [], [], 0
+    if rows:
+        yield Chunk(b"\n".join(rows), sources[-1], places=places), sources
+
+
+def _document_rows(file: File, wrappers: Sequence[str], *, single: bool) -> Iterator[tuple[str, bytes]]:
+    with file.open() as stream:
+        data = stream.read().removeprefix(BOM)
+    if not data or data.isspace():
+        raise TableError(file.written, "the file is empty; expected JSON")
+    document, encode = _decode_document(data, file)
+    if isinstance(document, dict):
+        name = next((name for name in wrappers if name in document), None)
+        if name is None and single:
+            yield file.written, _one_line(data)
+            return
+        if name is None:
+            problem = f"expected a list of row objects or an object with {wrappers[0]!r}"
+            raise TableError(file.written, problem)
+        document = document[name]
+        if isinstance(document, msgspec.Raw) and bytes(document).startswith(b"["):
+            document = _decode_raw(document)
+        if not isinstance(document, list):
+            raise TableError(file.written, f"{name!r}: expected a list of row objects")
+    if not isinstance(document, list):
+        raise TableError(file.written, "expected a list of row objects or an object")
+    for index, row in enumerate(document):
+        place = f"{file.written}: rows[{index}]"
+        line = _one_line(encode(row))
+        if not line.lstrip().startswith(b"{"):
+            raise TableError(place, "not a JSON object")
+        yield place, line
+
+
+def _decode_document(data: bytes, file: File) -> tuple[object, Callable[[Any], bytes]]:
+    """Decodes the outer level of a document, and says how its rows are encoded again."""
+    try:
+        return _decode_raw(data), bytes
+    except (msgspec.MsgspecError, RecursionError):
+        pass
+    try:  # Python's own decoder takes the NaN that Python's own encoder writes
+        return json.loads(data), lambda row: json.dumps(row).encode()
+    except (ValueError, RecursionError) as error:
+        raise _not_json(file, error) from None
+
+
+def _one_line(data: bytes) -> bytes:
+    """JSON text without line ends, which stand only between tokens."""
+    return data.replace(b"\n", b" ").replace(b"\r", b" ")
+
+
+def _decode_raw(data: bytes | msgspec.Raw) -> object:
+    """Decodes one level of JSON and leaves what is below as it is written."""
+    return msgspec.json.decode(data, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
+
+
+def _not_json(file: File, error: Exception) -> TableError:
+    if isinstance(error, json.JSONDecodeError):
+        return TableError(file.written, f"not JSON: {error.msg}", line=error.lineno)
+    return TableError(file.written, f"not JSON: {error}")

@@ -1,0 +1,232 @@
+"""What a column cannot say: the order of fields, and fields that are of several kinds.
+
+A column has one dtype; and Polars 2.1 gives the fields of wide or uneven objects in the order of a hash, keeps
+the first of a repeated field, and reads half a surrogate pair as NUL. What these functions find out, line by
+line, they find out only in the chunks where something hints at it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from polars_materialize.tables import dtypes
+from polars_materialize.tables.chunks import Chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+NESTED = ("list", "object")
+NOT_TEXT = ("true", "false", "NaN", "Infinity", "-Infinity")
+"""What values that are no text look like in a column of text."""
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def texts(frame: pl.DataFrame) -> list[dtypes.Path]:
+    """Where a frame holds text."""
+    leaves = (leaf for name, dtype in frame.schema.items() for leaf in dtypes.leaves(dtype, (name,)))
+    return [path for path, leaf in leaves if leaf == pl.String()]
+
+
+def nested_in_text(chunk: Chunk, frame: pl.DataFrame) -> set[dtypes.Path]:
+    """Where lists and objects came out as text, because other rows have something else there."""
+    suspects = {
+        path for path in texts(frame) if dtypes.leaf_values(frame, path).str.head(1).is_in(["{", "["]).any()
+    }
+    if not suspects:
+        return suspects
+    shapes = (_shape(json.loads(line)) for _, line in chunk.lines())
+    return {path for shape in shapes for path, kind in shape if kind in NESTED and path in suspects}
+
+
+def nested_as_text(chunk: Chunk, mixed: frozenset[dtypes.Path]) -> Chunk:
+    """Writes lists and objects as JSON text where they stand beside other values."""
+
+    def text(value: Any, path: dtypes.Path) -> Any:
+        if isinstance(value, (dict, list)) and path in mixed:
+            return json.dumps(value, ensure_ascii=False)
+        if isinstance(value, dict):
+            return {name: text(member, (*path, name)) for name, member in value.items()}
+        if isinstance(value, list):
+            return [text(item, (*path, dtypes.ITEM)) for item in value]
+        return value
+
+    lines = chunk.data.split(b"\n")
+    for offset, line in chunk.lines():
+        try:
+            lines[offset] = json.dumps(text(json.loads(line), ())).encode()
+        except (ValueError, RecursionError):
+            continue  # reported as what it is when the line is parsed
+    return dataclasses.replace(chunk, data=b"\n".join(lines))
+
+
+def field_order(chunk: Chunk, schema: pl.Struct) -> dict[dtypes.Path, dict[str, None]]:
+    """The fields of each object in the order in which they first appear, which Polars 2.1 loses.
+
+    Most often the first line has them all; then only lines are looked at that have one still missing.
+    """
+    missing = {(*path, name) for path, names in _objects(schema) for name in names}
+    order: dict[dtypes.Path, dict[str, None]] = {}
+    start = 0
+    while missing and start < len(chunk.data):
+        end = chunk.data.find(b"\n", start)
+        end = len(chunk.data) if end < 0 else end
+        line = chunk.data[start:end]
+        start = end + 1
+        if not line.strip():
+            continue
+        for path, name in _names(json.loads(line)):
+            order.setdefault(path, {}).setdefault(name)
+            missing.discard((*path, name))
+        start = _next_line_with({path[-1] for path in missing}, chunk.data, start)
+    return order
+
+
+def _next_line_with(names: set[str], data: bytes, start: int) -> int:
+    """The beginning of the next line that may have one of some names."""
+    nearest = len(data)
+    for name in names:
+        spelled = json.dumps(name).encode()
+        if not name.isascii() or b"\\" in spelled:
+            return start  # it has more than one spelling, so any line may have it
+        found = data.find(spelled, start, nearest)
+        nearest = found if found >= 0 else nearest
+    return max(start, data.rfind(b"\n", start, nearest) + 1)
+
+
+def _objects(dtype: pl.DataType, path: dtypes.Path = ()) -> Iterator[tuple[dtypes.Path, list[str]]]:
+    """Where a dtype has objects, and their fields."""
+    if isinstance(dtype, pl.List):
+        yield from _objects(dtypes.instance(dtype.inner), (*path, dtypes.ITEM))
+    elif isinstance(dtype, pl.Struct):
+        yield path, [part.name for part in dtype.fields]
+        for part in dtype.fields:
+            yield from _objects(dtypes.instance(part.dtype), (*path, part.name))
+
+
+def _names(value: Any, path: dtypes.Path = ()) -> Iterator[tuple[dtypes.Path, str]]:
+    """The names of a JSON value's objects, in their order, and where they are."""
+    if isinstance(value, dict):
+        for name, member in value.items():
+            yield path, name
+            yield from _names(member, (*path, name))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _names(item, (*path, dtypes.ITEM))
+
+
+def refuse_repeated_fields(chunk: Chunk, frame: pl.DataFrame) -> None:
+    """Refuses an object that has a field twice, of which Polars keeps the first in silence.
+
+    Each value that is not null has a name and a colon, and so does each null. Where that is not the number
+    of colons, the lines are looked at one by one.
+    """
+    names = [(*path, name) for path, found in _objects(pl.Struct(frame.schema)) for name in found]
+    values = sum(int(dtypes.leaf_values(frame, path).drop_nulls().len()) for path in names)
+    if chunk.data.count(b'":') == values + chunk.data.count(b"null"):
+        return
+    for row, (_, line) in enumerate(chunk.lines()):
+        try:
+            json.loads(line, object_pairs_hook=_refuse_twice)
+        except RepeatedFieldError as error:
+            raise chunk.fault(row, f"an object has the field {error.args[0]!r} twice") from None
+
+
+class RepeatedFieldError(Exception):
+    """An object of JSON has a field twice."""
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise RepeatedFieldError(next(name for name in names if names.count(name) > 1))
+    return members
+
+
+def split_by_shape(chunk: Chunk, frame: pl.DataFrame) -> list[tuple[list[int], Chunk]]:
+    """Parts a chunk so that no field is text in one row and a list, an object, a boolean or NaN in another.
+
+    One column cannot be both, so all of such a field reads as text; apart, each part keeps its kind.
+
+    Returns:
+        For each part its rows' numbers, and its chunk; nothing if the chunk is of one shape.
+    """
+    columns = [dtypes.leaf_values(frame, path) for path in texts(frame)]
+    if not any((text.str.head(1).is_in(["{", "["]) | text.is_in(NOT_TEXT)).any() for text in columns):
+        return []
+    lines = chunk.lines()
+    shapes = [frozenset(_shape(json.loads(line))) for _, line in lines]
+    kinds: dict[dtypes.Path, set[str]] = {}
+    for shape in shapes:
+        for path, kind in shape:
+            kinds.setdefault(path, set()).add(kind)
+    mixed = {path for path, found in kinds.items() if len(found) > 1}
+    groups: dict[frozenset[tuple[dtypes.Path, str]], list[int]] = {}
+    for row, shape in enumerate(shapes):
+        groups.setdefault(frozenset(part for part in shape if part[0] in mixed), []).append(row)
+    if len(groups) < 2:
+        return []
+    places = chunk.all_places(len(lines)).to_list()
+    return [
+        (
+            rows,
+            Chunk(b"\n".join(lines[row][1] for row in rows), chunk.source, places=[places[r] for r in rows]),
+        )
+        for rows in groups.values()
+    ]
+
+
+def _shape(value: Any, path: dtypes.Path = ()) -> Iterator[tuple[dtypes.Path, str]]:
+    """What kinds of value a JSON value holds, and where."""
+    if isinstance(value, dict):
+        yield path, "object"
+        for name, member in value.items():
+            yield from _shape(member, (*path, name))
+    elif isinstance(value, list):
+        yield path, "list"
+        for item in value:
+            yield from _shape(item, (*path, dtypes.ITEM))
+    elif isinstance(value, bool):
+        yield path, "boolean"
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield path, "token"
+    elif value is not None:
+        yield path, "scalar"
+
+
+def has_inexact_integer(chunk: Chunk, path: dtypes.Path) -> bool:
+    """Whether a leaf that reads as Float64 was written with an integer that Float64 rounds."""
+    for _, line in chunk.lines():
+        values = [json.loads(line)]
+        for step in path:
+            values = [
+                item
+                for value in values
+                for item in (value if step == dtypes.ITEM else [value.get(step)])
+                if item is not None
+            ]
+        if any(isinstance(v, int) and int(float(v)) != v for v in values):
+            return True
+    return False
+
+
+def refuse_lone_surrogates(chunk: Chunk) -> None:
+    """Refuses text with half of a surrogate pair, which Polars reads as NUL."""
+    if b"\\ud" not in chunk.data and b"\\uD" not in chunk.data:
+        return
+    for row, (_, line) in enumerate(chunk.lines()):
+        if b"\\u" not in line:
+            continue
+        try:
+            text = json.dumps(json.loads(line), ensure_ascii=False)
+        except (ValueError, RecursionError):
+            continue  # reported as what it is when the line is parsed
+        if LONE_SURROGATE.search(text):
+            raise chunk.fault(row, "text with half of a surrogate pair, which is no character")
