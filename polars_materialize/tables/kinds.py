@@ -1,8 +1,8 @@
 """What a column cannot say: the order of fields, and fields that are of several kinds.
 
-A column has one dtype; and Polars 2.1 gives the fields of wide or uneven objects in the order of a hash, keeps
-the first of a repeated field, and reads half a surrogate pair as NUL. What these functions find out, line by
-line, they find out only in the chunks where something hints at it.
+A column has one dtype; and Polars 2.1 gives the fields of wide or uneven objects in the order of a hash,
+keeps the first of a repeated field, and reads half a surrogate pair as NUL. What these functions find out,
+line by line, they find out only in the chunks where something hints at it.
 """
 
 from __future__ import annotations
