@@ -111,7 +111,8 @@ def second_opinion_table(
     from polars_materialize.score_runs import materialize_scores  # noqa: PLC0415 - polars is slow to import
 
     entries = [_entry(entry, Sidecar, "--scores") for entry in scores]
-    audit = materialize_scores(features, entries, out, argv=argv, **options)
+    hashed = options["audit_json"] is not None  # nobody else would see the hashes
+    audit = materialize_scores(features, entries, out, hashed=hashed, argv=argv, **options)
     counts = " ".join(
         f"{c.column_prefix}={c.matched_rows}/{audit.input_rows}" for c in audit.competitors.values()
     )
@@ -164,7 +165,8 @@ def mos_labels_table(
     from polars_materialize.label_runs import materialize_labels  # noqa: PLC0415 - polars is slow to import
 
     entries = [_entry(entry, LabelFile, "--labels") for entry in labels]
-    audit = materialize_labels(features, entries, out, argv=argv, **options)
+    hashed = options["audit_json"] is not None  # nobody else would see the hashes
+    audit = materialize_labels(features, entries, out, hashed=hashed, argv=argv, **options)
     click.echo(
         f"MOS-label materialize: input_rows={audit.input_rows} matched_rows={audit.matched_rows} "
         f"match_rate={audit.match_rate:.3f}",

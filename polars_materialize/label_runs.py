@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ def materialize_labels(
     min_match_rate: float = 0.95,
     status_column: str = "mos_label_status",
     overwrite: bool = False,
+    hashed: bool = True,
     argv: Sequence[str] = (),
 ) -> LabelAudit:
     """Joins MOS labels onto a feature table, from files to a file, and says what was done.
@@ -68,6 +70,7 @@ def materialize_labels(
         min_match_rate: See `join_labels`.
         status_column: See `join_labels`.
         overwrite: Replace columns that the feature table already has. (An older `out` is always replaced.)
+        hashed: Hash inputs and output for the audit; without, its hashes are null and the run is quicker.
         argv: The command line's arguments, for the audit.
 
     Returns:
@@ -105,9 +108,9 @@ def materialize_labels(
         status_column=status_column,
         overwrite=overwrite,
     )
-    with Hasher() as hasher:
-        context = context_of("mos-labels table" if argv else "materialize_labels", argv, base_dir, hasher)
-        return run_label_table(table, context)
+    entrypoint = "mos-labels table" if argv else "materialize_labels"
+    with Hasher() if hashed else contextlib.nullcontext() as hasher:
+        return run_label_table(table, context_of(entrypoint, argv, base_dir, hasher))
 
 
 def run_label_table(table: LabelTable, context: Context) -> LabelAudit:

@@ -95,7 +95,9 @@ class Run(Generic[AnyPlan, AnyEvidence, Audit]):
     audit: Callable[[AnyPlan, AnyEvidence, dict[str, Any]], Audit]
 
 
-def context_of(entrypoint: str, argv: Sequence[str], base_dir: PathLike | None, hasher: Hasher) -> Context:
+def context_of(
+    entrypoint: str, argv: Sequence[str], base_dir: PathLike | None, hasher: Hasher | None
+) -> Context:
     """What a single run is part of."""
     base = None if base_dir is None else Path(base_dir)
     return Context(entrypoint, argv=argv, base_dir=base, hasher=hasher)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ def materialize_scores(
     bad_policy: Policy = "mark",
     prefix: str = "second_opinion",
     overwrite: bool = False,
+    hashed: bool = True,
     argv: Sequence[str] = (),
 ) -> ScoreAudit:
     """Joins scorers' sidecars onto a feature table, from files to a file, and says what was done.
@@ -63,6 +65,7 @@ def materialize_scores(
         bad_policy: See `join_scores`.
         prefix: See `join_scores`.
         overwrite: Replace columns that the feature table already has. (An older `out` is always replaced.)
+        hashed: Hash inputs and output for the audit; without, its hashes are null and the run is quicker.
         argv: The command line's arguments, for the audit.
 
     Returns:
@@ -98,9 +101,9 @@ def materialize_scores(
         prefix=prefix,
         overwrite=overwrite,
     )
-    with Hasher() as hasher:
-        context = context_of("second-opinion table" if argv else "materialize_scores", argv, base_dir, hasher)
-        return run_score_table(table, context)
+    entrypoint = "second-opinion table" if argv else "materialize_scores"
+    with Hasher() if hashed else contextlib.nullcontext() as hasher:
+        return run_score_table(table, context_of(entrypoint, argv, base_dir, hasher))
 
 
 def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
