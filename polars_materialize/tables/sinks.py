@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 GROUP_ROWS = 131_072
 """Rows of a Parquet row group or an Arrow batch; Polars' own choice depends on the number of cores."""
 
+MORSEL_ROWS = 20_000
+"""Rows that Polars streams at a time; smaller than its own choice, which took half as much memory again."""
+
 
 def sink_table(lf: pl.LazyFrame | pl.DataFrame, path: str | os.PathLike[str]) -> None:
     """Collects a frame into a table file, atomically; the suffix decides the format.
@@ -96,7 +99,7 @@ def write(frame: pl.LazyFrame, file: File, part: Path, metadata: Mapping[str, st
     """
     try:
         # Opened here, so that a sink which an interrupt leaves behind has no file to make later on.
-        with part.open("wb") as stream:
+        with part.open("wb") as stream, pl.Config(streaming_chunk_size=MORSEL_ROWS):
             _sink(frame, file, stream, metadata)
             stream.flush()
             os.fsync(stream.fileno())
