@@ -219,10 +219,10 @@ def has_inexact_integer(chunk: Chunk, path: dtypes.Path) -> bool:
 
 def refuse_lone_surrogates(chunk: Chunk) -> None:
     """Refuses text with half of a surrogate pair, which Polars reads as NUL."""
-    if b"\\ud" not in chunk.data and b"\\uD" not in chunk.data:
+    if b"\\u" not in chunk.data:
         return
     for row, (_, line) in enumerate(chunk.lines()):
-        if b"\\u" not in line:
+        if b"\\ud" not in line and b"\\uD" not in line:
             continue
         try:
             text = json.dumps(json.loads(line), ensure_ascii=False)
