@@ -169,7 +169,7 @@ def mos_labels_table(
     audit = materialize_labels(features, entries, out, hashed=hashed, argv=argv, **options)
     click.echo(
         f"MOS-label materialize: input_rows={audit.input_rows} matched_rows={audit.matched_rows} "
-        f"match_rate={audit.match_rate:.3f}",
+        f"missing_rows={audit.missing_rows} match_rate={audit.match_rate:.3f}",
         err=True,
     )
 

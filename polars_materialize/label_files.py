@@ -96,6 +96,11 @@ def find_labels(
     """
     if not entries:
         raise OptionError("labels: expected at least one label file", option="labels")
+    for entry in entries:
+        check_label_file(entry)
+    parse_scale(defaults.scale or "auto", option="label_scale")
+    if defaults.key_regex is not None:
+        keys.check_regex(defaults.key_regex, option="label_key_regex")
     full = [
         msgspec.structs.replace(
             entry,
@@ -106,8 +111,6 @@ def find_labels(
         )
         for entry in entries
     ]
-    for entry in full:
-        check_label_file(entry)
     return [
         (entry, find(entry.path, base_dir, columns=tuple(entry.columns) if entry.columns else None))
         for entry in full
@@ -123,9 +126,9 @@ def check_label_file(entry: LabelFile) -> None:
     if not entry.path.strip():
         raise OptionError("labels: an entry names no path", option="labels")
     if entry.scale is not None:
-        parse_scale(entry.scale, option="label_scale")
+        parse_scale(entry.scale, option="scale")
     if entry.key_regex is not None:
-        keys.check_regex(entry.key_regex, option="label_key_regex")
+        keys.check_regex(entry.key_regex, option="key_regex")
     if entry.columns is not None and (not entry.columns or len(set(entry.columns)) < len(entry.columns)):
         raise OptionError(
             f"columns: {listing(entry.columns)}; expected one name for each cell, each once", option="columns"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -88,6 +88,13 @@ def complete_labels(labels: pl.DataFrame) -> pl.DataFrame:
             f"labels: no column {listing(lacking)}; expected a frame as scan_labels gives it, "
             "or with at least key and mos"
         )
+    if {"value", "mos"} <= set(labels.columns):
+        raise OptionError("labels: both a column 'value' and a column 'mos'; expected one of them")
+    names |= {
+        extra: next(alias for alias in aliases if alias in labels.columns)
+        for extra, aliases in EXTRAS.items()
+        if extra not in labels.columns and any(alias in labels.columns for alias in aliases)
+    }
     given = labels.rename({old: new for new, old in names.items()})
     row = pl.int_range(pl.len()).cast(pl.String)
     defaults = {
@@ -213,27 +220,29 @@ def _refuse_conflicts(rows: pl.DataFrame) -> None:
     differs = (pl.col("mos").max() - pl.col("mos").min()) > SAME
     for extra in EXTRAS:
         differs |= pl.col(extra).n_unique() > 1
-    conflicts = (
-        rows.group_by("key")
-        .agg(pl.col("place"), pl.col("mos"), differs=differs)
-        .filter("differs")
-        .sort("key")
-    )
+    parts = ["place", "mos", *EXTRAS]
+    conflicts = rows.group_by("key").agg(pl.col(parts), differs=differs).filter("differs").sort("key")
     if conflicts.is_empty():
         return
-    shown = "; ".join(
-        f"{key!r} at {places[0]} ({scores[0]:g}) and {places[1]} ({scores[1]:g})"
-        for key, places, scores in (_differing(row) for row in conflicts.head(LISTED).iter_rows())
-    )
+    shown = "; ".join(_difference(row) for row in conflicts.head(LISTED).iter_rows(named=True))
     more = f"; and {conflicts.height - LISTED:,} more" if conflicts.height > LISTED else ""
     raise DuplicateKeyError(
-        f"different labels of one key (as mos on 1 to 5): {shown}{more}; expected one label for each key",
+        f"different labels of one key (mos is on 1 to 5): {shown}{more}; expected one label for each key",
         offenders=conflicts.drop("differs"),
     )
 
 
-def _differing(row: tuple[str, list[str], list[float], bool]) -> tuple[str, list[str], list[float]]:
-    """The first row of a key, and the first that differs from it if any does by its score."""
-    key, places, scores, _ = row
-    other = next((i for i, score in enumerate(scores) if abs(score - scores[0]) > SAME), 1)
-    return key, [places[0], places[other]], [scores[0], scores[other]]
+def _difference(conflict: dict[str, Any]) -> str:
+    """The first row of a key, the first that differs from it, and in what."""
+    for other in range(1, len(conflict["place"])):
+        first, second = conflict["mos"][0], conflict["mos"][other]
+        what = [f"mos {first:g} and {second:g}"] if abs(first - second) > SAME else []
+        what += [
+            f"{extra} {conflict[extra][0]!r} and {conflict[extra][other]!r}"
+            for extra in EXTRAS
+            if conflict[extra][0] != conflict[extra][other]
+        ]
+        if what:
+            break
+    places = f"{conflict['place'][0]} and {conflict['place'][other]}"
+    return f"{conflict['key']!r} at {places}: {', '.join(what)}"

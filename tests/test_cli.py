@@ -23,7 +23,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 SCORES = "second-opinion table --features f.csv --scores m=s.jsonl --out o.csv"
 LABELS = "mos-labels table --features f.csv --labels l.csv --out o.csv"
 SCORES_LINE = "second-opinion materialize: input_rows=4 output_rows=4 second_opinion_m=2/4\n"
-LABELS_LINE = "MOS-label materialize: input_rows=4 matched_rows=4 match_rate=1.000\n"
+LABELS_LINE = "MOS-label materialize: input_rows=4 matched_rows=4 missing_rows=0 match_rate=1.000\n"
 COMMANDS = ["second-opinion", "mos-labels"]
 every_command = pytest.mark.parametrize("command", COMMANDS)
 

@@ -373,8 +373,10 @@ def test_a_bad_regex_is_refused_before_any_file_is_read(pattern, option, tmp_pat
 def test_a_bad_regex_of_any_entry_is_refused_before_any_file_is_found(pattern, tmp_path):
     entries = [pm.LabelFile("no/such.csv"), pm.LabelFile("nor/this.csv", key_regex=pattern)]
 
-    with pytest.raises(errors.OptionError, match="label_key_regex"):
+    with pytest.raises(errors.OptionError, match=r"^key_regex: "):
         pm.scan_labels(entries, base_dir=tmp_path)
+    with pytest.raises(errors.OptionError, match=r"^label_key_regex: "):
+        pm.scan_labels("no/such.csv", label_key_regex=pattern, base_dir=tmp_path)
     with pytest.raises(errors.OptionError, match="feature_key_regex"):
         pm.join_labels(pl.LazyFrame({"key": ["a"]}), _unreadable(tmp_path), feature_key_regex=pattern)
 
@@ -720,8 +722,25 @@ def test_labels_that_a_regex_folds_are_refused_if_they_differ(tmp_path):
     path = write(tmp_path, "l.csv", "key,mos\nA001_x,3\nA001_y,4\n")
     labels = pm.scan_labels(path, label_key_regex=r"A\d{3}")
 
-    with pytest.raises(errors.DuplicateKeyError, match=r"'A001' at .*:2 .*:3 "):
+    with pytest.raises(errors.DuplicateKeyError, match=r"'A001' at .*:2 and .*:3: mos 3 and 4;"):
         pm.join_labels(pl.LazyFrame({"key": ["A001"]}), labels)
+
+
+def test_labels_that_differ_only_in_an_extra_say_in_which(tmp_path):
+    path = write(tmp_path, "l.csv", "key,mos,split\na,3,train\na,3,test\n")
+
+    with pytest.raises(errors.DuplicateKeyError, match=r":2 and .*:3: split 'train' and 'test';"):
+        pm.join_labels(pl.LazyFrame({"key": ["a"]}), pm.scan_labels(path))
+
+
+def test_a_frame_of_labels_goes_by_the_names_that_files_go_by():
+    labels = pl.DataFrame({"key": ["a"], "mos": [3.0], "stddev": [0.5], "n_ratings": [20]})
+
+    result = pm.join_labels(pl.DataFrame({"key": ["a"]}), labels)
+
+    assert result.select("mos", "mos_n_ratings", "mos_std_dev").rows() == [(3.0, 20, 0.5)]
+    with pytest.raises(errors.OptionError, match="both"):
+        pm.join_labels(pl.DataFrame({"key": ["a"]}), labels.with_columns(value=1.0))
 
 
 # --- the match rate -----------------------------------------------------------------------------------
