@@ -222,6 +222,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _terminable():
             return cli.main(args, prog_name="polars-materialize", standalone_mode=False, obj=args) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        where = error.ctx.command_path if error.ctx else "polars-materialize"
+        click.echo(f"error: a command is missing (see {where} --help)", err=True)
+        return 2
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "polars-materialize"
         message = " ".join(error.format_message().split())

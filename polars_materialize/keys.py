@@ -18,53 +18,25 @@ from typing import TYPE_CHECKING, Literal, get_args
 import polars as pl
 
 from polars_materialize.errors import KeyColumnError, OptionError, did_you_mean, listing
+from polars_materialize.names import LABEL_KEYS, SCORE_KEYS
 from polars_materialize.options import KeyNormalize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+__all__ = [
+    "KEY_NORMALIZE",
+    "LABEL_KEYS",
+    "SCORE_KEYS",
+    "check_regex",
+    "extract_key",
+    "infer_key_column",
+    "key_text",
+    "normalize_key",
+    "resolve_normalize",
+]
+
 KEY_NORMALIZE: tuple[KeyNormalize, ...] = get_args(KeyNormalize)
-
-SCORE_KEYS = (
-    "clip_id",
-    "video_id",
-    "chug_video_id",
-    "content_id",
-    "file_name",
-    "filename",
-    "basename",
-    "name",
-    "distorted_path",
-    "dis_path",
-    "path",
-    "key",
-    "clip_key",
-    "clip_name",
-    "src",
-    "src_path",
-)
-"""Where the key of a feature table or a sidecar is looked for, for second opinions."""
-
-LABEL_KEYS = (
-    "key",
-    "clip_key",
-    "clip_id",
-    "video_id",
-    "chug_video_id",
-    "content_id",
-    "clip_name",
-    "file_name",
-    "filename",
-    "basename",
-    "name",
-    "src",
-    "source",
-    "src_path",
-    "distorted_path",
-    "dis_path",
-    "path",
-)
-"""Where the key of a feature table or a label file is looked for, for MOS labels."""
 
 MEDIA_SUFFIXES = (
     "mp4",

@@ -142,7 +142,8 @@ def read_labels(files: Sequence[tuple[LabelFile, Sequence[File]]]) -> pl.DataFra
 
 def _read_file(entry: LabelFile, file: File) -> pl.DataFrame:
     """One file's rows; which columns hold the key and the score is one choice for the whole file."""
-    parts = list(read_records([file]))
+    key_columns = [entry.key_column] if entry.key_column else []
+    parts = list(read_records([file], key_columns=key_columns))
     if not any(part.frame.height for part in parts):
         raise TableError(file.written, "no rows; expected at least one label")
     columns = list(dict.fromkeys(name for part in parts for name in part.frame.columns))
@@ -169,24 +170,29 @@ def _mos_column(parts: Sequence[Records], columns: Sequence[str], entry: LabelFi
 
 def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str) -> pl.DataFrame:
     frame = records.frame
-    score = next(iter(fields.find_fields(frame.schema, [mos])), fields.Field(mos, pl.lit(None), pl.Null()))
+    scores = fields.find_fields(frame.schema, [mos])
     wrong: list[pl.Expr] = []
     extras: dict[str, pl.Expr] = {}
     for extra, names in EXTRAS.items():
-        found = [field for field in fields.find_fields(frame.schema, names) if field.name != mos]
+        found = [
+            field for field in fields.find_fields(frame.schema, names) if field.name.lower() != mos.lower()
+        ]
         if extra in NUMERIC_EXTRAS:
             extras[extra] = fields.first([fields.number(field) for field in found], pl.Float64())
             wrong += [_not_a_number(field) for field in found]
         else:
             extras[extra] = fields.first([fields.text(field) for field in found], pl.String())
-    text = pl.lit(None, dtype=pl.String)
-    if key in frame.columns:
-        text = keys.key_text(pl.col(key), frame.schema[key], name=key, table=file.written)
+    spelled = [name for name in frame.columns if name.lower() == key.lower()]
+    texts = [
+        keys.key_text(pl.col(name), frame.schema[name], name=name, table=file.written)
+        for name in sorted(spelled, key=lambda name: name != key)
+    ]
+    text = fields.first(texts, pl.String())
     long = frame.select(
         pl.int_range(pl.len()).alias("height"),  # gives the frame its height if all else is a literal
         text.alias("key"),
-        fields.number(score).alias("value"),
-        _as_written(score).alias("written"),
+        fields.first([fields.number(score) for score in scores], pl.Float64()).alias("value"),
+        pl.coalesce([*map(_as_written, scores), pl.lit("null")]).alias("written"),
         pl.lit(key).alias("key_column"),
         pl.lit(entry.key_regex, dtype=pl.String).alias("key_regex"),
         pl.lit(mos).alias("mos_column"),
@@ -199,9 +205,7 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
 
 def _as_written(field: fields.Field) -> pl.Expr:
     """A value for an error message."""
-    if field.dtype.is_nested():
-        return pl.lit("a list or an object")
-    return pl.coalesce(field.expr.cast(pl.String), pl.lit("null"))
+    return pl.lit("a list or an object") if field.dtype.is_nested() else field.expr.cast(pl.String)
 
 
 def _not_a_number(field: fields.Field) -> pl.Expr:

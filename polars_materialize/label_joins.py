@@ -11,6 +11,7 @@ from polars_materialize import guards, keys
 from polars_materialize.errors import OptionError
 from polars_materialize.joins import SOURCE, Frame, TableSide, check_choices, count_keys, join, sum_rows
 from polars_materialize.labels import EXTRAS, complete_labels, key_labels, parse_scale
+from polars_materialize.names import is_pattern
 from polars_materialize.options import KeyNormalize, LabelOptions
 
 if TYPE_CHECKING:
@@ -74,9 +75,11 @@ class LabelPlan:
         """
         keyed = self.side.keyed(values)
         status = self.options.status_column
-        new = self.labels.select("key", *(c for c in self.side.columns if c != status), matched=pl.lit(True))
+        labels = self.labels.select(
+            "key", *(c for c in self.side.columns if c != status), matched=pl.lit(True)
+        )
         wide = keyed.join(
-            new,
+            labels,
             on="key",
             how="left",
             nulls_equal=False,
@@ -95,9 +98,12 @@ class LabelPlan:
             least=self.options.min_match_rate,
         )
         state = pl.when("matched").then(pl.lit("ok")).otherwise(pl.lit("missing-label"))
-        frame = wide.with_columns(state.cast(STATUS).alias(status))
+        new = {name: pl.col(name) for name in self.side.columns if name != status}
+        new[status] = state.cast(STATUS)
         return LabelEvidence(
-            frame=frame.select(pl.col("value").alias(self.side.key), *self.side.columns),
+            frame=wide.select(
+                pl.col("value").alias(self.side.key), *(new[name].alias(name) for name in self.side.columns)
+            ),
             rows=counts.rows,
             matched_rows=sum_rows(matched),
             total_keys=counts.distinct_keys,
@@ -230,7 +236,8 @@ def check_label_options(options: LabelOptions) -> None:
             option="min_match_rate",
         )
     taken = {"mos", "mos_raw_0_100", "mos_label_source", *EXTRAS}
-    if not options.status_column.strip() or options.status_column in taken:
+    name = options.status_column
+    if not name.strip() or name in taken or is_pattern(name):
         raise OptionError(
             f"status_column: {options.status_column!r}; expected a column name of its own",
             option="status_column",

@@ -149,7 +149,16 @@ def run_label_table(table: LabelTable, context: Context) -> LabelAudit:
         )
 
     files = [file for _, parts in found for file in parts]
-    return run_table(table, context, Run("labels", files, plan, LabelPlan.evidence, audit))
+    run = Run(
+        role="labels",
+        files=files,
+        paths=[entry.path for entry, _ in found],
+        key_column=table.feature_key_column,
+        plan=plan,
+        evidence=LabelPlan.evidence,
+        audit=audit,
+    )
+    return run_table(table, context, run)
 
 
 def check_label_table(table: LabelTable) -> None:

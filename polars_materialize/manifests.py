@@ -6,19 +6,18 @@ error names the place as a JSON path, such as `$.tables[1].missing_policy`.
 
 from __future__ import annotations
 
-import fnmatch
-import glob
 import json
 import os
 import types
 import typing
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from polars_materialize.errors import ManifestError, did_you_mean, listing
+from polars_materialize.paths import reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -225,29 +224,5 @@ def check_paths(
             raise ManifestError(manifest.written, f"is also {taken[real]}", place=place)
         taken[real] = place
         for other, pattern in inputs:
-            if _reads(manifest.base_dir, pattern, real):
+            if reads(manifest.base_dir, pattern, real):
                 raise ManifestError(manifest.written, f"is also an input, {other}", place=place)
-
-
-def _reads(base_dir: Path, pattern: str, real: str) -> bool:
-    """Whether an input (a file, a glob or a folder) reads the file at `real`."""
-    whole = base_dir / pattern
-    if whole.exists() or not glob.has_magic(pattern):
-        return os.path.realpath(whole) in (real, os.path.dirname(real))  # noqa: PTH120 - text, as realpath gives it
-    parts = PurePath(pattern).parts
-    plain = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    folder = os.path.realpath(base_dir.joinpath(*parts[:plain]))
-    try:
-        below = PurePath(real).relative_to(folder).parts
-    except ValueError:
-        return False
-    return _matches(parts[plain:], below)
-
-
-def _matches(patterns: Sequence[str], parts: Sequence[str]) -> bool:
-    """Whether a path matches a glob, part by part; `**` stands for any number of folders."""
-    if not patterns:
-        return not parts
-    if patterns[0] == "**":
-        return any(_matches(patterns[1:], parts[skip:]) for skip in range(len(parts) + 1))
-    return bool(parts) and fnmatch.fnmatchcase(parts[0], patterns[0]) and _matches(patterns[1:], parts[1:])

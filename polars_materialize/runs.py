@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import msgspec
 
 from polars_materialize import reports
-from polars_materialize.errors import InputChangedError, OptionError, TableError
+from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError
+from polars_materialize.paths import reads
 from polars_materialize.provenance import Hasher, Inputs, describe, run_provenance
 from polars_materialize.tables import File, check_sink, find, scan_files, staged, write
 
@@ -83,6 +84,8 @@ class Run(Generic[AnyPlan, AnyEvidence, Audit]):
     Attributes:
         role: What its evidence files are called.
         files: The evidence files.
+        paths: The paths that they were found by.
+        key_column: The feature table's key column, if it was named.
         plan: Plans the join, from the feature table's schema; reads the evidence.
         evidence: Attaches it to the table's distinct key values.
         audit: What to say of it, but for its provenance.
@@ -90,6 +93,8 @@ class Run(Generic[AnyPlan, AnyEvidence, Audit]):
 
     role: str
     files: Iterable[File]
+    paths: Iterable[str]
+    key_column: str | None
     plan: Callable[[pl.Schema], AnyPlan]
     evidence: Callable[[AnyPlan, pl.DataFrame], AnyEvidence]
     audit: Callable[[AnyPlan, AnyEvidence, dict[str, Any]], Audit]
@@ -139,7 +144,13 @@ def run_table(table: Table, context: Context, run: Run[AnyPlan, AnyEvidence, Aud
     written = [path for path in (table.out, table.audit_json) if path is not None]
     inputs.refuse_as_outputs(context.locate(path) for path in written)
 
-    lf = scan_files(features)
+    for path in written:
+        for pattern in (table.features, *run.paths):
+            if reads(context.base_dir, pattern, os.path.realpath(context.locate(path)[1])):
+                problem = f"would be an input too, by {pattern!r}; expected a place outside of it"
+                raise OutputError(f"{path}: {problem}", path=path)
+
+    lf = scan_files(features, [run.key_column] if run.key_column else [])
     plan = run.plan(lf.collect_schema())
     evidence = run.evidence(plan, plan.side.distinct_values(lf).collect())
     joined = plan.side.attach(lf, evidence.frame.lazy())
@@ -169,7 +180,7 @@ def _provenance(
     return run_provenance(
         entrypoint=context.entrypoint,
         argv=context.argv,
-        args=builtins(table),
+        args={name: value for name, value in builtins(table).items() if name != "id" or value},
         # The evidence may be many files, the other roles are one unless they are a glob.
         inputs={
             role: files if role in {"scores", "labels"} or len(files) != 1 else files[0]

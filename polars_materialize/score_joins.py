@@ -154,7 +154,7 @@ def check_score_options(options: ScoreOptions) -> None:
     policies = get_args(Policy)
     choices = {"key_normalize": keys.KEY_NORMALIZE, "missing_policy": policies, "bad_policy": policies}
     check_choices(options, choices)
-    if not options.prefix.strip():
+    if not options.prefix.strip() or options.prefix.startswith("^"):
         raise OptionError("prefix: expected the beginning of a column name, not blank text", option="prefix")
 
 

@@ -131,7 +131,16 @@ def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
         )
 
     files = [file for _, found in sidecars for file in found]
-    return run_table(table, context, Run("scores", files, plan, ScorePlan.evidence, audit))
+    run = Run(
+        role="scores",
+        files=files,
+        paths=[entry.path for entry, _ in sidecars],
+        key_column=table.key_column,
+        plan=plan,
+        evidence=ScorePlan.evidence,
+        audit=audit,
+    )
+    return run_table(table, context, run)
 
 
 def check_score_table(table: ScoreTable) -> None:

@@ -90,6 +90,8 @@ def complete_scores(scores: pl.DataFrame) -> pl.DataFrame:
         OptionError: If a column is missing or of another dtype.
         SidecarError: If rows lack a scorer, a key or a usable score.
     """
+    if scores.is_empty():
+        raise OptionError("scores: no rows; expected at least one score", option="scores")
     if scores.schema == SCORE_SCHEMA:
         return scores
     lacking = [name for name in ("scorer", "key", "score") if name not in scores.columns]

@@ -170,7 +170,8 @@ def _read_entry(sidecar: Sidecar, files: Sequence[File]) -> pl.DataFrame:
         for option in ("key_field", "score_field", "runtime_field", "status_field")
         if (name := getattr(sidecar, option)) is not None and name != FILE_NAME
     }
-    for records in read_records(files, ("rows", "results")):
+    key_columns = [sidecar.key_field] if sidecar.key_field else []
+    for records in read_records(files, ("rows", "results"), key_columns):
         shape = _Shape.of(records.frame.schema)
         columns.update(dict.fromkeys(records.frame.columns))
         asked = {option: name for option, name in asked.items() if not shape.has(name)}

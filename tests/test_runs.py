@@ -566,3 +566,103 @@ def test_audits_show_as_markdown_tables(kind):
     text = run(kind, "out.csv")._repr_markdown_()
 
     assert [line.count("|") for line in text.splitlines()[2:]] == [7] * (4 if kind == "scores" else 3)
+
+
+# --- what a careful reader of the tool found ------------------------------------------------------------
+
+
+def test_ids_of_a_csv_that_are_equal_as_numbers_are_two_clips(tmp_path):
+    (tmp_path / "f.csv").write_text("clip_id,vmaf\n1.10,1.10\n1.1,2\n1e5,3\n")
+    (tmp_path / "s.csv").write_text("clip_id,score\n1.10,5\n1.1,9\n100000,7\n")
+
+    audit = pm.materialize_scores("f.csv", "x=s.csv", "o.csv", base_dir=tmp_path)
+
+    found = pm.scan_table(tmp_path / "o.csv").collect()
+    assert found.select("clip_id", "vmaf", "second_opinion_x_score").rows() == [
+        ("1.10", 1.1, 5),
+        ("1.1", 2.0, 9),
+        ("1e5", 3.0, None),
+    ]
+    assert audit.keys.distinct_values == 3
+
+
+def test_a_named_key_column_of_a_csv_keeps_its_spelling(tmp_path):
+    (tmp_path / "f.csv").write_text("Shot,vmaf\n1.10,1\n1.1,2\n")
+    (tmp_path / "s.csv").write_text("Shot,score\n1.10,5\n1.1,9\n")
+
+    pm.materialize_scores(
+        "f.csv", "x=s.csv", "o.csv", base_dir=tmp_path, key_column="Shot", score_key_field="Shot"
+    )
+
+    assert (tmp_path / "o.csv").read_text().splitlines()[1].startswith("1.10,1,5.0,ok")
+
+
+def test_ids_that_were_nullable_integers_once_stay_numbers(tmp_path):
+    (tmp_path / "f.csv").write_text("clip_id,vmaf\n12.0,1\n,2\n13,3\n")
+    (tmp_path / "s.jsonl").write_text('{"clip_id": 12, "score": 5}\n')
+
+    audit = pm.materialize_scores("f.csv", "x=s.jsonl", "o.csv", base_dir=tmp_path)
+
+    assert audit.competitors["x"].matched_rows == 1
+
+
+@pytest.mark.parametrize("name", ["^x$", "*", "^clip.*$"])
+def test_a_column_that_polars_takes_for_a_pattern_is_refused_by_name(name, tmp_path):
+    pl.DataFrame({"clip_id": ["a"], name: [3]}).write_parquet(tmp_path / "f.parquet")
+    (tmp_path / "s.jsonl").write_text('{"clip_id": "a", "score": 1}')
+
+    for run in (
+        lambda: pm.materialize_scores("f.parquet", "n=s.jsonl", "o.parquet", base_dir=tmp_path),
+        lambda: pm.join_scores(
+            pl.LazyFrame({"clip_id": ["a"], name: [3]}), pm.scan_scores("n=s.jsonl", base_dir=tmp_path)
+        ),
+    ):
+        with pytest.raises(errors.TableError) as caught:
+            run()
+        assert repr(name) in str(caught.value)
+    assert not (tmp_path / "o.parquet").exists()
+
+
+def test_an_output_that_the_next_run_would_read_is_refused(tmp_path):
+    (tmp_path / "sc").mkdir()
+    (tmp_path / "f.csv").write_text("clip_id\na\n")
+    (tmp_path / "sc" / "s.jsonl").write_text('{"clip_id": "a", "score": 1, "competitor": "x"}')
+
+    for features, scores, out in (("f.csv", "sc", "sc/o.csv"), ("*.csv", "sc", "o.csv")):
+        with pytest.raises(errors.OutputError, match="would be an input too"):
+            pm.materialize_scores(features, scores, out, base_dir=tmp_path)
+        assert not (tmp_path / out).exists()
+
+
+def test_an_output_that_is_no_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+
+    with pytest.raises(errors.OutputError, match="a device or a pipe"):
+        pm.sink_table(pl.DataFrame({"a": [1]}), tmp_path / "pipe.csv")
+
+    assert (tmp_path / "pipe.csv").is_fifo()
+
+
+@pytest.mark.parametrize("name", ["value", "rows", "text", "key", "matched"])
+def test_a_status_column_may_have_any_name_of_its_own(name):
+    frame = pl.DataFrame({"clip_id": ["a", "b"]})
+    labels = pl.DataFrame({"key": ["a"], "mos": [3.0]})
+
+    result = pm.join_labels(frame, labels, status_column=name, min_match_rate=0.5)
+
+    assert result.get_column(name).to_list() == ["ok", "missing-label"]
+
+
+def test_a_frame_of_scores_without_rows_is_refused():
+    empty = pl.DataFrame(schema={"scorer": pl.String, "key": pl.String, "score": pl.Float64})
+
+    with pytest.raises(errors.OptionError, match="no rows"):
+        pm.join_scores(pl.DataFrame({"clip_id": ["a"]}), empty)
+
+
+def test_a_label_file_may_spell_its_key_column_in_several_ways(tmp_path):
+    (tmp_path / "l.jsonl").write_text('{"clip_id": "a", "mos": 1}\n{"Clip_ID": "b", "MOS": 2}\n')
+
+    result = pm.join_labels(pl.DataFrame({"clip_id": ["a", "b"]}), pm.scan_labels(tmp_path / "l.jsonl"))
+
+    assert result.get_column("mos").to_list() == [1.0, 2.0]

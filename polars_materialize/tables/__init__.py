@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from polars_materialize.errors import TableError
+from polars_materialize.errors import TableError, listing
+from polars_materialize.names import is_pattern
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds
 from polars_materialize.tables.files import TEXT_FORMATS, File, find
 from polars_materialize.tables.sinks import check_sink, sink_table, staged, write
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "File",
@@ -69,9 +70,17 @@ def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
     return scan_files(find(path))
 
 
-def scan_files(files: Sequence[File]) -> pl.LazyFrame:
-    """Opens the files of one table; see `scan_table`."""
-    found = [_inspect(file) for file in files]
+def scan_files(files: Sequence[File], key_columns: Sequence[str] = ()) -> pl.LazyFrame:
+    """Opens the files of one table; see `scan_table`.
+
+    Args:
+        files: The files.
+        key_columns: Columns of CSV files that hold keys, beside those with a name that says so: they become
+            numbers only if no cell could be spelled otherwise, since `1.10` and `1.1` are two clips.
+    """
+    found = [_inspect(file, key_columns) for file in files]
+    for file, profile in zip(files, found, strict=True):
+        _refuse_patterns(profile.schema, file.written)
     _refuse_disagreement(files, found)
     united = dtypes.Profile()
     for profile in found:
@@ -88,6 +97,14 @@ def scan_files(files: Sequence[File]) -> pl.LazyFrame:
             )
         frames.append(frame)
     return frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical")
+
+
+def _refuse_patterns(names: Iterable[str], file: str) -> None:
+    """Refuses names that Polars would take for a pattern of names."""
+    patterns = [name for name in names if is_pattern(name)]
+    if patterns:
+        problem = f"Polars takes the column names {listing(patterns)} for patterns; rename them"
+        raise TableError(file, problem)
 
 
 def _refuse_disagreement(files: Sequence[File], profiles: Sequence[dtypes.Profile]) -> None:
@@ -107,7 +124,7 @@ def _refuse_disagreement(files: Sequence[File], profiles: Sequence[dtypes.Profil
                 first[name] = (file, dtype)
 
 
-def _inspect(file: File) -> dtypes.Profile:
+def _inspect(file: File, key_columns: Sequence[str]) -> dtypes.Profile:
     """A file's schema, and what else decides how it is read."""
     profile = dtypes.Profile()
     try:
@@ -116,7 +133,7 @@ def _inspect(file: File) -> dtypes.Profile:
         if file.format == "ipc":
             return dtypes.Profile(schema=dict(_scan_ipc(file).collect_schema()))
         if file.format == "csv":
-            return csv.infer(file)
+            return csv.infer(file, key_columns)
         rows = sum(jsonl.infer(chunk, profile).height for chunk in _json_chunks(file))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TableError(file.written, f"cannot be read: {_first_line(error)}") from None
@@ -231,7 +248,9 @@ class Records(NamedTuple):
     row: pl.Series
 
 
-def read_records(files: Sequence[File], wrappers: Sequence[str] = ("rows",)) -> Iterator[Records]:
+def read_records(
+    files: Sequence[File], wrappers: Sequence[str] = ("rows",), key_columns: Sequence[str] = ()
+) -> Iterator[Records]:
     """Reads small tables now, batch by batch, with the place of every row.
 
     Batches may differ in columns and dtypes; each holds its own values exactly. Rows with fields of other
@@ -241,12 +260,14 @@ def read_records(files: Sequence[File], wrappers: Sequence[str] = ("rows",)) -> 
         files: The files to read.
         wrappers: The names under which a JSON object may hold the list of rows; an object without
             any of them is one row.
+        key_columns: See `scan_files`.
 
     Raises:
         TableError: If a file is not of its format; names the file and the line.
     """
     start = 0
-    for chunk, source, frame in _read_chunks(files, wrappers):
+    for chunk, source, frame in _read_chunks(files, wrappers, key_columns):
+        _refuse_patterns(frame.columns, source.item(0) if source.len() else "")
         rows = source.len()
         for records in _parts(chunk, source, frame):
             yield records._replace(row=records.row + start)
@@ -257,12 +278,14 @@ _Chunk = tuple[chunks.Chunk | pl.Series, pl.Series, pl.DataFrame]
 """Rows with their places (or the chunk that knows them), and the file of each."""
 
 
-def _read_chunks(files: Sequence[File], wrappers: Sequence[str]) -> Iterator[_Chunk]:
+def _read_chunks(
+    files: Sequence[File], wrappers: Sequence[str], key_columns: Sequence[str]
+) -> Iterator[_Chunk]:
     documents = [file for file in files if file.format == "json"]
     for file in files:
-        if file not in documents:
+        if file.format != "json":
             try:
-                yield from _read_rows(file)
+                yield from _read_rows(file, key_columns)
             except (pl.exceptions.PolarsError, OSError) as error:
                 raise TableError(file.written, f"cannot be read: {_first_line(error)}") from None
     for chunk, sources in chunks.read_documents(documents, wrappers, single=True):
@@ -270,7 +293,7 @@ def _read_chunks(files: Sequence[File], wrappers: Sequence[str]) -> Iterator[_Ch
         yield chunk, pl.Series("source", sources, dtype=pl.String), frame
 
 
-def _read_rows(file: File) -> Iterator[_Chunk]:
+def _read_rows(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:
     if file.format == "jsonl":
         empty = True
         for chunk in chunks.read_lines(file):
@@ -280,7 +303,7 @@ def _read_rows(file: File) -> Iterator[_Chunk]:
         if empty:
             raise TableError(file.written, "the file is empty; expected one JSON object a line")
         return
-    frame = scan_files([file]).collect()
+    frame = scan_files([file], key_columns).collect()
     if file.format == "csv":
         place = f"{file.written}:" + csv.line_numbers(file, frame.height).cast(pl.String)
     else:

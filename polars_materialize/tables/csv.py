@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import polars as pl
 
 from polars_materialize.errors import TableError, listing
+from polars_materialize.names import LABEL_KEYS, SCORE_KEYS
 from polars_materialize.tables.dtypes import Profile
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _header(file: File) -> tuple[list[str], int]:
             raise TableError(file.written, f"not CSV: {error}", line=1) from None
 
 
-def infer(file: File) -> Profile:
+def infer(file: File, key_columns: Sequence[str] = ()) -> Profile:
     """The dtypes that hold every cell exactly: Int64, UInt64, Float64, Boolean or String.
 
     The file is plain, so that Polars' own scan reads the same cells, if it has no quotes and one line a row.
@@ -65,7 +66,8 @@ def infer(file: File) -> Profile:
         TableError: If the file is not CSV of one shape; names the line.
     """
     names = header(file)
-    columns = {name: _Column() for name in names}
+    keys = {*SCORE_KEYS, *LABEL_KEYS, *(name.lower() for name in key_columns)}
+    columns = {name: _Column(is_key=name.lower() in keys) for name in names}
     rows = 0
     for frame in read_text(file, names, names):
         rows += frame.height
@@ -202,7 +204,8 @@ def _where_not_utf8(file: File, wrong: UnicodeDecodeError) -> TableError:
 class _Column:
     """What a column of cells can still be, judged batch by batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_key: bool) -> None:
+        self.is_key = is_key
         self.seen = False
         self.boolean = True
         self.number = True
@@ -227,7 +230,9 @@ class _Column:
         # A leading zero or plus is part of an id, and 1e999 is not infinity.
         spelled = cells.str.contains(r"^[+-]?0[0-9]|^\+")
         overflow = numbers.is_infinite() & ~cells.str.contains("(?i)inf")
-        if numbers.null_count() or spelled.any() or overflow.any():
+        # A key may be a number only where it has one spelling: 12345, or 12345.0 if it was nullable once.
+        ambiguous = self.is_key and not cells.str.contains(r"^-?[0-9]+(\.0)?$").all()
+        if numbers.null_count() or spelled.any() or overflow.any() or ambiguous:
             self.number = False
             return
         if self.integer:

@@ -158,6 +158,8 @@ def staged(written: str, path: Path) -> Iterator[Path]:
     try:
         if target.is_dir():
             raise OutputError(f"{written}: is a folder; expected a file", path=written)
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{written}: is a device or a pipe; expected a file", path=written)
         target.parent.mkdir(parents=True, exist_ok=True)
         yield part
         part.replace(target)
