@@ -66,6 +66,25 @@ def _options(struct: type[msgspec.Struct]) -> Callable[[Command], Command]:
     return decorate
 
 
+def _table_options(
+    evidence: str, metavar: str, text: str, struct: type[msgspec.Struct]
+) -> Callable[[Command], Command]:
+    """Click options for a run of one table: its paths, then the fields of its options struct."""
+
+    def decorate(command: Command) -> Command:
+        command = _options(struct)(command)
+        for option in (
+            click.option("--audit-json", help="Where to write the audit."),
+            click.option("--out", required=True, help="The table to write."),
+            click.option(evidence, required=True, multiple=True, metavar=metavar, help=text),
+            click.option("--features", required=True, help="The feature table, or a glob of its shards."),
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 def _batch_options(command: Command) -> Command:
     for option in reversed(
         (
@@ -92,17 +111,12 @@ def second_opinion() -> None:
 
 
 @second_opinion.command("table")
-@click.option("--features", required=True, help="The feature table, or a glob of its shards.")
-@click.option(
+@_table_options(
     "--scores",
-    required=True,
-    multiple=True,
-    metavar="[LABEL=]PATH",
-    help="A sidecar file, glob or folder, or a JSON object of its options; may be repeated.",
+    "[LABEL=]PATH",
+    "A sidecar file, glob or folder, or a JSON object of its options; may be repeated.",
+    ScoreOptions,
 )
-@click.option("--out", required=True, help="The table to write.")
-@click.option("--audit-json", help="Where to write the audit.")
-@_options(ScoreOptions)
 @click.pass_obj
 def second_opinion_table(
     argv: Sequence[str], /, features: str, scores: tuple[str, ...], out: str, **options: Any
@@ -146,17 +160,12 @@ def mos_labels() -> None:
 
 
 @mos_labels.command("table")
-@click.option("--features", required=True, help="The feature table, or a glob of its shards.")
-@click.option(
+@_table_options(
     "--labels",
-    required=True,
-    multiple=True,
-    metavar="PATH",
-    help="A label file or glob, or a JSON object of its options; may be repeated.",
+    "PATH",
+    "A label file or glob, or a JSON object of its options; may be repeated.",
+    LabelOptions,
 )
-@click.option("--out", required=True, help="The table to write.")
-@click.option("--audit-json", help="Where to write the audit.")
-@_options(LabelOptions)
 @click.pass_obj
 def mos_labels_table(
     argv: Sequence[str], /, features: str, labels: tuple[str, ...], out: str, **options: Any

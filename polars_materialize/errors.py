@@ -50,6 +50,16 @@ def counted(count: int, singular: str, plural: str | None = None) -> str:
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's error says first; the rest is for its own users.
+
+    Example:
+        >>> first_line(ValueError("too short\\nat line 3"))
+        'too short'
+    """
+    return str(error).strip().split("\n", 1)[0]
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names the nearest of `known`, or nothing.
 

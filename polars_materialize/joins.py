@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import polars as pl
 
 from polars_materialize import guards, keys
-from polars_materialize.errors import OptionError, TableError, listing
-from polars_materialize.names import is_pattern
+from polars_materialize.errors import OptionError
+from polars_materialize.names import refuse_patterns
 from polars_materialize.reports import KeyCounts
 
 if TYPE_CHECKING:
@@ -75,11 +75,7 @@ class TableSide:
             KeyColumnError: If the table has no key column.
             ColumnExistsError: If it has one of the new columns, without `overwrite`.
         """
-        patterns = [column for column in schema if is_pattern(column)]
-        if patterns:
-            raise TableError(
-                name, f"Polars takes the column names {listing(patterns)} for patterns; rename them"
-            )
+        refuse_patterns(schema, name)
         key = keys.infer_key_column(schema.names(), candidates, asked=asked, table=name)
         keys.key_text(pl.col(key), schema[key], name=key, table=name)
         guards.refuse_existing(schema.names(), columns, overwrite=overwrite, key=key)

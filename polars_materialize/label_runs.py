@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,8 @@ from polars_materialize.label_files import (
 )
 from polars_materialize.label_joins import LabelEvidence, LabelPlan, check_label_options, plan_labels
 from polars_materialize.options import LabelFile, LabelTable
-from polars_materialize.provenance import Hasher
 from polars_materialize.reports import LabelAudit, LabelKeyCounts
-from polars_materialize.runs import Context, PathLike, Run, check_entry, check_outputs, context_of, run_table
+from polars_materialize.runs import Context, PathLike, Run, check_entry, check_outputs, run_table, single_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -109,8 +107,8 @@ def materialize_labels(
         overwrite=overwrite,
     )
     entrypoint = "mos-labels table" if argv else "materialize_labels"
-    with Hasher() if hashed else contextlib.nullcontext() as hasher:
-        return run_label_table(table, context_of(entrypoint, argv, base_dir, hasher))
+    with single_run(entrypoint, argv=argv, base_dir=base_dir, hashed=hashed) as context:
+        return run_label_table(table, context)
 
 
 def run_label_table(table: LabelTable, context: Context) -> LabelAudit:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from polars_materialize import keys
-from polars_materialize.errors import LISTED, DuplicateKeyError, LabelError, OptionError, listing
+from polars_materialize.errors import LISTED, DuplicateKeyError, LabelError, OptionError, first_line, listing
 from polars_materialize.reports import LabelSource
 
 if TYPE_CHECKING:
@@ -114,8 +114,7 @@ def complete_labels(labels: pl.DataFrame) -> pl.DataFrame:
             for name, dtype in LABEL_SCHEMA.items()
         )
     except pl.exceptions.PolarsError as error:
-        reason = str(error).split("\n", 1)[0]
-        raise OptionError(f"labels: not a frame of labels: {reason}") from None
+        raise OptionError(f"labels: not a frame of labels: {first_line(error)}") from None
 
 
 @dataclass(frozen=True)

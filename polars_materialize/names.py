@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from polars_materialize.errors import TableError, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 SCORE_KEYS = (
     "clip_id",
     "video_id",
@@ -52,3 +59,15 @@ def is_pattern(name: str) -> bool:
         (True, True, False)
     """
     return name == "*" or (name.startswith("^") and name.endswith("$"))
+
+
+def refuse_patterns(names: Iterable[str], table: str) -> None:
+    """Refuses a table with names that Polars would take for a pattern of names.
+
+    Raises:
+        TableError: Names them.
+    """
+    patterns = [name for name in names if is_pattern(name)]
+    if patterns:
+        problem = f"Polars takes the column names {listing(patterns)} for patterns; rename them"
+        raise TableError(table, problem)

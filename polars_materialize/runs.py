@@ -21,7 +21,7 @@ from polars_materialize.provenance import Hasher, Inputs, describe, run_provenan
 from polars_materialize.tables import File, check_sink, find, scan_files, staged, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import polars as pl
 
@@ -100,12 +100,14 @@ class Run(Generic[AnyPlan, AnyEvidence, Audit]):
     audit: Callable[[AnyPlan, AnyEvidence, dict[str, Any]], Audit]
 
 
-def context_of(
-    entrypoint: str, argv: Sequence[str], base_dir: PathLike | None, hasher: Hasher | None
-) -> Context:
-    """What a single run is part of."""
+@contextlib.contextmanager
+def single_run(
+    entrypoint: str, *, argv: Sequence[str], base_dir: PathLike | None, hashed: bool
+) -> Iterator[Context]:
+    """What a run of one table is part of, for as long as it lasts."""
     base = None if base_dir is None else Path(base_dir)
-    return Context(entrypoint, argv=argv, base_dir=base, hasher=hasher)
+    with Hasher() if hashed else contextlib.nullcontext() as hasher:
+        yield Context(entrypoint, argv=argv, base_dir=base, hasher=hasher)
 
 
 def check_outputs(table: Table) -> None:

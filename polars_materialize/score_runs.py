@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
 from polars_materialize.errors import OptionError
 from polars_materialize.options import ScoreTable, Sidecar
-from polars_materialize.provenance import Hasher
 from polars_materialize.reports import ScoreAudit
-from polars_materialize.runs import Context, PathLike, Run, check_entry, check_outputs, context_of, run_table
+from polars_materialize.runs import Context, PathLike, Run, check_entry, check_outputs, run_table, single_run
 from polars_materialize.score_joins import ScoreEvidence, ScorePlan, check_score_options, plan_scores
 from polars_materialize.sidecars import (
     SidecarLike,
@@ -102,8 +100,8 @@ def materialize_scores(
         overwrite=overwrite,
     )
     entrypoint = "second-opinion table" if argv else "materialize_scores"
-    with Hasher() if hashed else contextlib.nullcontext() as hasher:
-        return run_score_table(table, context_of(entrypoint, argv, base_dir, hasher))
+    with single_run(entrypoint, argv=argv, base_dir=base_dir, hashed=hashed) as context:
+        return run_score_table(table, context)
 
 
 def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:

@@ -19,6 +19,7 @@ from polars_materialize.errors import (
     ScorerNameError,
     SidecarError,
     counted,
+    first_line,
     listing,
 )
 
@@ -112,8 +113,7 @@ def complete_scores(scores: pl.DataFrame) -> pl.DataFrame:
             pl.col(name).cast(dtype) for name, dtype in SCORE_SCHEMA.items()
         )
     except pl.exceptions.PolarsError as error:
-        reason = str(error).split("\n", 1)[0]
-        raise OptionError(f"scores: not a frame of scores: {reason}") from None
+        raise OptionError(f"scores: not a frame of scores: {first_line(error)}") from None
     is_ok = means_ok(pl.col("status"))
     long = long.with_columns(
         status=pl.when(is_ok).then(pl.lit("ok")).otherwise(pl.lit("bad")),

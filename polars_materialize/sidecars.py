@@ -2,7 +2,7 @@
 
 A *sidecar* is an output file of a no-reference scorer. This project never runs a scorer; it reads what
 one wrote. Everything a row lacks is refused here with its place; which rows of a feature table the
-scores belong to is decided in `joins`.
+scores belong to is decided in `score_joins`.
 """
 
 from __future__ import annotations

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from polars_materialize.errors import TableError, listing
-from polars_materialize.names import is_pattern
+from polars_materialize.errors import TableError, first_line
+from polars_materialize.names import refuse_patterns
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds
 from polars_materialize.tables.files import TEXT_FORMATS, File, find
 from polars_materialize.tables.sinks import check_sink, sink_table, staged, write
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = [
     "File",
@@ -80,7 +80,7 @@ def scan_files(files: Sequence[File], key_columns: Sequence[str] = ()) -> pl.Laz
     """
     found = [_inspect(file, key_columns) for file in files]
     for file, profile in zip(files, found, strict=True):
-        _refuse_patterns(profile.schema, file.written)
+        refuse_patterns(profile.schema, file.written)
     _refuse_disagreement(files, found)
     united = dtypes.Profile()
     for profile in found:
@@ -97,14 +97,6 @@ def scan_files(files: Sequence[File], key_columns: Sequence[str] = ()) -> pl.Laz
             )
         frames.append(frame)
     return frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical")
-
-
-def _refuse_patterns(names: Iterable[str], file: str) -> None:
-    """Refuses names that Polars would take for a pattern of names."""
-    patterns = [name for name in names if is_pattern(name)]
-    if patterns:
-        problem = f"Polars takes the column names {listing(patterns)} for patterns; rename them"
-        raise TableError(file, problem)
 
 
 def _refuse_disagreement(files: Sequence[File], profiles: Sequence[dtypes.Profile]) -> None:
@@ -136,7 +128,7 @@ def _inspect(file: File, key_columns: Sequence[str]) -> dtypes.Profile:
             return csv.infer(file, key_columns)
         rows = sum(jsonl.infer(chunk, profile).height for chunk in _json_chunks(file))
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise TableError(file.written, f"cannot be read: {_first_line(error)}") from None
+        raise TableError(file.written, f"cannot be read: {first_line(error)}") from None
     if not rows and file.format == "jsonl":
         raise TableError(file.written, "the file is empty; expected one JSON object a line")
     profile.plain &= file.format == "jsonl"
@@ -267,7 +259,7 @@ def read_records(
     """
     start = 0
     for chunk, source, frame in _read_chunks(files, wrappers, key_columns):
-        _refuse_patterns(frame.columns, source.item(0) if source.len() else "")
+        refuse_patterns(frame.columns, source.item(0) if source.len() else "")
         rows = source.len()
         for records in _parts(chunk, source, frame):
             yield records._replace(row=records.row + start)
@@ -287,7 +279,7 @@ def _read_chunks(
             try:
                 yield from _read_rows(file, key_columns)
             except (pl.exceptions.PolarsError, OSError) as error:
-                raise TableError(file.written, f"cannot be read: {_first_line(error)}") from None
+                raise TableError(file.written, f"cannot be read: {first_line(error)}") from None
     for chunk, sources in chunks.read_documents(documents, wrappers, single=True):
         frame = jsonl.infer(chunk, dtypes.Profile())
         yield chunk, pl.Series("source", sources, dtype=pl.String), frame
@@ -332,7 +324,3 @@ def _numbers(frame: pl.DataFrame) -> pl.Series:
 
 def _repeat(text: str, times: int) -> pl.Series:
     return pl.Series("source", [text], dtype=pl.String).new_from_index(0, times)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

@@ -46,11 +46,11 @@ def parse(chunk: Chunk, schema: dtypes.Schema, mixed: frozenset[dtypes.Path] = f
     except pl.exceptions.PolarsError:
         pass
     text = {name: _floats_as_text(dtype) for name, dtype in schema.items()}
-    data = _replace_tokens(chunk.data, rb'"\g<0>"')
+    data = _quote_tokens(chunk.data)
     try:
         return _polars(data, text).cast(pl.Schema(schema))
     except pl.exceptions.PolarsError:
-        _raise_first_fault(chunk, lambda line: _polars(_replace_tokens(line, rb'"\g<0>"'), text))
+        _raise_first_fault(chunk, lambda line: _polars(_quote_tokens(line), text))
         raise
 
 
@@ -87,13 +87,13 @@ def _polars(data: bytes, schema: dtypes.Schema) -> pl.DataFrame:
     return pl.read_ndjson(data, schema=dict(schema))
 
 
-def _replace_tokens(data: bytes, replacement: bytes) -> bytes:
-    """Replaces `NaN`, `Infinity` and `-Infinity` where they are tokens, not inside of strings."""
+def _quote_tokens(data: bytes) -> bytes:
+    """Quotes `NaN`, `Infinity` and `-Infinity` where they are tokens, not inside of strings."""
     if not NOT_JSON_TOKEN.search(data):
         return data
     parts = STRING.split(data)  # the odd parts are the strings
     between = b"\0".join(parts[::2])
-    parts[::2] = NOT_JSON_TOKEN.sub(replacement, between).split(b"\0")
+    parts[::2] = NOT_JSON_TOKEN.sub(rb'"\g<0>"', between).split(b"\0")
     return b"".join(parts)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import polars as pl
 
-from polars_materialize.errors import MaterializeError, OutputError, listing
+from polars_materialize.errors import MaterializeError, OutputError, first_line, listing
 from polars_materialize.tables.dtypes import instance
 from polars_materialize.tables.files import TEXT_FORMATS, File
 
@@ -106,8 +106,8 @@ def write(frame: pl.LazyFrame, file: File, part: Path, metadata: Mapping[str, st
     except MaterializeError:
         raise
     except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise OutputError(f"{file.written}: could not be written: {reason}", path=file.written) from None
+        problem = f"{file.written}: could not be written: {first_line(error)}"
+        raise OutputError(problem, path=file.written) from None
 
 
 def _sink(frame: pl.LazyFrame, file: File, stream: BinaryIO, metadata: Mapping[str, str] | None) -> None:
