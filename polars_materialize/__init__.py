@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from polars_materialize.label_runs import materialize_labels
     from polars_materialize.labels import LABEL_SCHEMA
     from polars_materialize.options import LabelFile, Sidecar
-    from polars_materialize.reports import BatchReport, LabelAudit, ScoreAudit
+    from polars_materialize.reports import BatchReport, LabelAudit, SaliencyAudit, ScoreAudit
+    from polars_materialize.saliency_joins import add_saliency, measure_saliency
+    from polars_materialize.saliency_runs import materialize_saliency
     from polars_materialize.score_joins import join_scores
     from polars_materialize.score_runs import materialize_scores
     from polars_materialize.scores import SCORE_SCHEMA
@@ -40,13 +42,17 @@ __all__ = [
     "LabelAudit",
     "LabelFile",
     "MaterializeError",
+    "SaliencyAudit",
     "ScoreAudit",
     "Sidecar",
     "__version__",
+    "add_saliency",
     "join_labels",
     "join_scores",
     "materialize_labels",
+    "materialize_saliency",
     "materialize_scores",
+    "measure_saliency",
     "run_batch",
     "scan_labels",
     "scan_scores",
@@ -58,7 +64,11 @@ _HOMES = {
     "SCORE_SCHEMA": "scores",
     "BatchReport": "reports",
     "MaterializeError": "errors",
+    "SaliencyAudit": "reports",
     "ScoreAudit": "reports",
+    "add_saliency": "saliency_joins",
+    "materialize_saliency": "saliency_runs",
+    "measure_saliency": "saliency_joins",
     "LABEL_SCHEMA": "labels",
     "LabelAudit": "reports",
     "LabelFile": "options",

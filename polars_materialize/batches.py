@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -16,11 +16,20 @@ from polars_materialize.errors import ManifestError, MaterializeError, OptionErr
 from polars_materialize.label_files import list_labels
 from polars_materialize.label_runs import check_label_table, run_label_table
 from polars_materialize.manifests import Manifest, Paths, check_paths, read_manifest
-from polars_materialize.options import LabelOptions, LabelTable, ScoreOptions, ScoreTable, Sidecar
+from polars_materialize.options import (
+    LabelOptions,
+    LabelTable,
+    SaliencyOptions,
+    SaliencyTable,
+    ScoreOptions,
+    ScoreTable,
+    Sidecar,
+)
 from polars_materialize.provenance import Hasher, describe, describe_bytes, run_provenance
 from polars_materialize.reports import BatchReport, escape, to_json
 from polars_materialize.reports import table as table_of
 from polars_materialize.runs import Context, PathLike, builtins
+from polars_materialize.saliency_runs import check_saliency_table, run_saliency_table
 from polars_materialize.score_runs import check_score_table, run_score_table
 from polars_materialize.tables import find, staged
 
@@ -50,6 +59,7 @@ class Kind(Generic[Table]):
         totals: The counts that the batch adds up, from a table's summary.
         columns: The Markdown report's, after `Table` and `Status`, before `Output`.
         line: The last line on stderr, for `str.format` with the summary.
+        row_failures: What in a table's summary counts rows that failed one by one, if rows can.
     """
 
     name: str
@@ -65,6 +75,7 @@ class Kind(Generic[Table]):
     totals: tuple[str, ...]
     columns: Mapping[str, str]
     line: str
+    row_failures: str | None = None
 
 
 SECOND_OPINION = Kind(
@@ -117,7 +128,28 @@ MOS_LABELS = Kind(
     "matched_rows={matched_rows} failed_tables={failed_tables}",
 )
 
-KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (SECOND_OPINION, MOS_LABELS)}
+SALIENCY = Kind(
+    name="saliency",
+    title="Saliency batch",
+    schema="saliency-materializer-batch-v1",
+    table=SaliencyTable,
+    options=SaliencyOptions,
+    run=run_saliency_table,
+    check=check_saliency_table,
+    inputs=lambda table: [
+        ("input", table.input),
+        *([] if table.model_path is None else [("model_path", table.model_path)]),
+    ],
+    outputs=("output", "audit_json"),
+    summary=("total", "ok", "skipped_existing", "failed"),
+    totals=("total", "ok", "skipped_existing", "failed"),
+    columns={"Total": "total", "OK": "ok", "Skipped": "skipped_existing", "Failed": "failed"},
+    line="saliency batch materialize: tables={tables} total={total} ok={ok} "
+    "skipped={skipped_existing} failed={failed}",
+    row_failures="failed",
+)
+
+KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (SECOND_OPINION, MOS_LABELS, SALIENCY)}
 
 
 def run_batch(
@@ -130,6 +162,7 @@ def run_batch(
     fail_fast: bool = False,
     argv: Sequence[str] = (),
     on_failure: Callable[[str, str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> BatchReport:
     """Runs every table of a manifest, and reports.
 
@@ -138,13 +171,14 @@ def run_batch(
 
     Args:
         manifest: The manifest.
-        kind: Of which kind it is: `second-opinion` or `mos-labels`.
+        kind: Of which kind it is: `second-opinion`, `mos-labels` or `saliency`.
         base_dir: What its relative paths are relative to; else its own folder.
         report_json: Where to write the report.
         report_md: Where to write it for people.
         fail_fast: Stop at the first table that fails; the report then ends with it.
         argv: The command line's arguments, for the report.
         on_failure: Called with the id and the message of a table that failed, when it does.
+        progress: Called with the number of clips of a table that are done and of all, where there are clips.
 
     Returns:
         The report.
@@ -170,6 +204,7 @@ def run_batch(
             base_dir=read.base_dir,
             hasher=hasher,
             manifest=(describe_bytes(read.written, read.content), read.path),
+            progress=progress,
         )
         entries: list[dict[str, Any]] = []
         inputs = _Gathered()
@@ -189,7 +224,7 @@ def run_batch(
                     break
     report = BatchReport(
         schema=form.schema,
-        status="failed" if any(entry["status"] == "error" for entry in entries) else "ok",
+        status=_status(entries),
         manifest=read.written,
         summary=_totals(entries, form),
         tables=entries,
@@ -247,7 +282,17 @@ def _run_entry(
     except Exception as error:  # noqa: BLE001 - whatever breaks one table must not stop the others
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return {**entry, "status": "error", "error": f"unexpected {reason}"}, None
-    return {**entry, "status": "ok", "summary": {name: audit[name] for name in form.summary}}, audit
+    summary = {name: audit[name] for name in form.summary}
+    failures = form.row_failures is not None and summary[form.row_failures]
+    return {**entry, "status": "row-failures" if failures else "ok", "summary": summary}, audit
+
+
+def _status(entries: Sequence[Mapping[str, Any]]) -> Literal["ok", "failed", "row-failures"]:
+    """The status of a batch, by its worst table."""
+    found = {entry["status"] for entry in entries}
+    if "error" in found:
+        return "failed"
+    return "row-failures" if "row-failures" in found else "ok"
 
 
 def _describe_inputs(

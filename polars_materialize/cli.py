@@ -17,14 +17,18 @@ import msgspec
 
 from polars_materialize._version import __version__
 from polars_materialize.errors import MaterializeError, OptionError
-from polars_materialize.options import LabelFile, LabelOptions, ScoreOptions, Sidecar
+from polars_materialize.options import LabelFile, LabelOptions, SaliencyOptions, ScoreOptions, Sidecar
+from polars_materialize.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     Command = Callable[..., None]
 
 Entry = TypeVar("Entry", Sidecar, LabelFile)
+
+FAILURES = 10
+"""How many clips without a result a single run shows."""
 
 HELP = {
     "feature_key_column": "The feature table's key column; else the first known name it has.",
@@ -45,15 +49,39 @@ HELP = {
     "overwrite": "Replace columns that the table already has.",
 }
 
+SALIENCY_HELP = {
+    "path_column": "The column that names each row's clip.",
+    "width_column": "The column with the width of raw video.",
+    "height_column": "The column with its height.",
+    "root": "The folder that relative paths of clips are relative to.",
+    "ffmpeg_bin": "An ffmpeg program to decode with; else PyAV, in process.",
+    "ffprobe_bin": "An ffprobe program, which uniform needs beside --ffmpeg-bin.",
+    "model_path": "An ONNX network; else the spectral residual, which needs none.",
+    "model_id": "What to call it; else the file's stem, or spectral_residual.",
+    "max_frames": "How many frames of a clip are considered at most.",
+    "frame_samples": "How many of those are measured at most.",
+    "frame_selection": "Which frames are considered: the first, or some spread over the clip.",
+    "temporal_aggregator": "How the masks of frames become one.",
+    "ema_alpha": "What the current frame weighs in ema, above 0 and up to 1.",
+    "overwrite": "Measure rows again that have saliency already.",
+    "status_column": "The name of the status column; '' for none.",
+    "model_id_column": "The name of the column with the model's id; '' for none.",
+    "aggregator_column": "The name of the column with the aggregator; '' for none.",
+    "ema_alpha_column": "The name of the column with ema_alpha; '' for none.",
+    "default_width": "The width of raw video whose row says none.",
+    "default_height": "The height likewise.",
+    "decode_timeout_s": "How long decoding one clip may take, in seconds.",
+}
 
-def _options(struct: type[msgspec.Struct]) -> Callable[[Command], Command]:
+
+def _options(struct: type[msgspec.Struct], texts: Mapping[str, str] = HELP) -> Callable[[Command], Command]:
     """Click options for every field of an options struct."""
 
     def decorate(command: Command) -> Command:
         hints = get_type_hints(struct)
         for field in reversed(msgspec.structs.fields(struct)):
             flag = f"--{field.name.replace('_', '-')}"
-            kind: dict[str, Any] = {"help": HELP[field.name], "default": field.default}
+            kind: dict[str, Any] = {"help": texts[field.name], "default": field.default}
             if hints[field.name] is bool:
                 kind["is_flag"] = True
             elif get_origin(hints[field.name]) is Literal:
@@ -191,15 +219,71 @@ def mos_labels_batch(argv: Sequence[str], /, **options: Any) -> None:
     _run_batch("mos-labels", argv, options)
 
 
-def _run_batch(kind: str, argv: Sequence[str], options: dict[str, Any]) -> None:
+@cli.group("saliency")
+def saliency() -> None:
+    """Measure the saliency of each row's clip."""
+
+
+@saliency.command("table")
+@click.option("--input", required=True, help="The table, or a glob of its shards.")
+@click.option("--output", required=True, help="The table to write.")
+@click.option("--audit-json", help="Where to write the audit.")
+@_options(SaliencyOptions, SALIENCY_HELP)
+@click.pass_obj
+def saliency_table(argv: Sequence[str], /, **options: Any) -> None:
+    """Add saliency to one table; exit 1 if a row has none."""
+    from polars_materialize.saliency_runs import materialize_saliency  # noqa: PLC0415 - slow to import
+
+    hashed = options["audit_json"] is not None  # nobody else would see the hashes
+    with Progress() as progress:
+        audit = materialize_saliency(
+            options.pop("input"),
+            options.pop("output"),
+            hashed=hashed,
+            argv=argv,
+            progress=progress,
+            **options,
+        )
+    for failure in audit.failures[:FAILURES]:
+        path = "a row without a path" if failure.path is None else failure.path
+        click.echo(f"{path}: {failure.status}: {failure.message}", err=True)
+    if audit.clips.failed > FAILURES:
+        click.echo(
+            f"and {audit.clips.failed - FAILURES:,} more clips; --audit-json keeps the reasons", err=True
+        )
+    click.echo(
+        f"saliency materialize: total={audit.total} ok={audit.ok} "
+        f"skipped={audit.skipped_existing} failed={audit.failed}",
+        err=True,
+    )
+    if audit.failed:
+        raise click.exceptions.Exit(1)
+
+
+@saliency.command("batch")
+@_batch_options
+@click.option("--allow-row-failures", is_flag=True, help="Exit 0 if rows failed, but no table.")
+@click.pass_obj
+def saliency_batch(argv: Sequence[str], /, *, allow_row_failures: bool, **options: Any) -> None:
+    """Add saliency to every table of a manifest."""
+    _run_batch("saliency", argv, options, allow_row_failures=allow_row_failures)
+
+
+def _run_batch(
+    kind: str, argv: Sequence[str], options: dict[str, Any], *, allow_row_failures: bool = False
+) -> None:
     from polars_materialize.batches import KINDS, run_batch  # noqa: PLC0415 - polars is slow to import
 
     def tell(table: str, error: str) -> None:
+        progress.clear()
         click.echo(f"table {table!r}: {error}", err=True)
 
-    report = run_batch(options.pop("manifest"), kind=kind, argv=argv, on_failure=tell, **options)
+    with Progress() as progress:
+        report = run_batch(
+            options.pop("manifest"), kind=kind, argv=argv, on_failure=tell, progress=progress, **options
+        )
     click.echo(KINDS[kind].line.format(**report.summary), err=True)
-    if report.status != "ok":
+    if report.status != "ok" and not (allow_row_failures and report.status == "row-failures"):
         raise click.exceptions.Exit(1)
 
 

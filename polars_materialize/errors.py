@@ -205,6 +205,27 @@ class ScorerNameError(MaterializeError):
     code = "scorer-name"
 
 
+class ModelError(MaterializeError):
+    """A saliency model cannot be used."""
+
+    code = "model"
+
+
+class ExtraError(MaterializeError):
+    """A package is not installed that one of this package's extras brings."""
+
+    code = "extra"
+
+    @classmethod
+    def of(cls, package: str, extra: str) -> Self:
+        """Names the package, and the extra that brings it."""
+        return cls(
+            f"{package} is not installed; pip install 'polars-materialize[{extra}]' brings it",
+            package=package,
+            extra=extra,
+        )
+
+
 class MatchRateError(MaterializeError):
     """Too few of a table's clips have a label.
 

@@ -146,8 +146,10 @@ def run_label_table(table: LabelTable, context: Context) -> LabelAudit:
             run_provenance=provenance,
         )
 
-    files = [file for _, parts in found for file in parts]
+    files = [(file.written, file.path) for _, parts in found for file in parts]
     run = Run(
+        source="features",
+        target="out",
         role="labels",
         files=files,
         paths=[entry.path for entry, _ in found],

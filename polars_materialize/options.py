@@ -13,6 +13,8 @@ import msgspec
 
 KeyNormalize = Literal["auto", "raw", "basename", "stem"]
 Policy = Literal["mark", "drop", "fail"]
+FrameSelection = Literal["first", "uniform"]
+TemporalAggregator = Literal["mean", "ema", "max", "motion-weighted"]
 
 
 class ScoreOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -139,6 +141,56 @@ class LabelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     scale: str | None = None
 
 
+class SaliencyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How clips are found, decoded and measured, and what their columns are called.
+
+    Attributes:
+        path_column: The column that names each row's clip.
+        width_column: The column with the width of raw video, in pixels.
+        height_column: The column with its height.
+        root: The folder that relative paths of clips are relative to.
+        ffmpeg_bin: The `ffmpeg` program to decode with; else PyAV, in process.
+        ffprobe_bin: The `ffprobe` program to find out durations with; else PyAV.
+        model_path: The ONNX network; else the spectral residual, which needs none.
+        model_id: What to call it; else the model file's stem, or `spectral_residual`.
+        max_frames: How many frames of a clip are considered at most.
+        frame_samples: How many of those are measured at most.
+        frame_selection: Which frames are considered: the `first`, or `uniform`, spread over the clip.
+        temporal_aggregator: How the masks of frames become one: `mean`, `ema`, `max`, `motion-weighted`.
+        ema_alpha: What the current frame weighs in `ema`, above 0 and up to 1.
+        overwrite: Whether rows that have saliency already are measured again.
+        status_column: The name of the status column; empty for none.
+        model_id_column: The name of the column with the model's id; empty for none.
+        aggregator_column: The name of the column with the aggregator; empty for none.
+        ema_alpha_column: The name of the column with `ema_alpha`; empty for none.
+        default_width: The width of raw video whose row says none; 0 for unknown.
+        default_height: The height likewise.
+        decode_timeout_s: How long decoding one clip may take, in seconds.
+    """
+
+    path_column: str = "src"
+    width_column: str = "width"
+    height_column: str = "height"
+    root: str | None = None
+    ffmpeg_bin: str | None = None
+    ffprobe_bin: str | None = None
+    model_path: str | None = None
+    model_id: str | None = None
+    max_frames: int = 8
+    frame_samples: int = 8
+    frame_selection: FrameSelection = "first"
+    temporal_aggregator: TemporalAggregator = "mean"
+    ema_alpha: float = 0.6
+    overwrite: bool = False
+    status_column: str = "saliency_status"
+    model_id_column: str = "saliency_model_id"
+    aggregator_column: str = "saliency_aggregator"
+    ema_alpha_column: str = "saliency_ema_alpha"
+    default_width: int = 0
+    default_height: int = 0
+    decode_timeout_s: float = 300.0
+
+
 class LabelTable(LabelOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One table of a MOS-label manifest: its paths and its options.
 
@@ -172,4 +224,20 @@ class ScoreTable(ScoreOptions, frozen=True, kw_only=True, forbid_unknown_fields=
     features: str
     scores: list[str | Sidecar]
     out: str
+    audit_json: str | None = None
+
+
+class SaliencyTable(SaliencyOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of a saliency manifest: its paths and its options.
+
+    Attributes:
+        id: A name for reports, unlike every other table's.
+        input: The feature table: a file or a glob.
+        output: The table to write.
+        audit_json: Where to write the audit, if anywhere.
+    """
+
+    id: str
+    input: str
+    output: str
     audit_json: str | None = None

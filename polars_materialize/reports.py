@@ -169,6 +169,81 @@ class LabelAudit(msgspec.Struct, frozen=True, kw_only=True):
         return f"{title}: {matched} (match rate {self.match_rate:.3f})\n\n{table(head, rows)}"
 
 
+class ClipCounts(msgspec.Struct, frozen=True):
+    """How many distinct clips were measured; a file that is named in several ways is one.
+
+    Attributes:
+        total: All that rows asked for.
+        ok: Those with a result.
+        failed: Those without.
+        frames: How many frames were measured in all.
+    """
+
+    total: int
+    ok: int
+    failed: int
+    frames: int
+
+
+class ClipFailure(msgspec.Struct, frozen=True):
+    """Why a clip has no result.
+
+    Attributes:
+        path: The clip, as the table names it; null where a row names none.
+        status: The status of its rows.
+        message: The reason, in the words of the decoder or the network.
+        rows: How many rows name it so.
+    """
+
+    path: str | None
+    status: str
+    message: str
+    rows: int
+
+
+class SaliencyAudit(msgspec.Struct, frozen=True, kw_only=True):
+    """What adding saliency to one table did; counts are of rows unless they say otherwise.
+
+    Attributes:
+        schema: The kind of the report.
+        input: The table, as the user wrote its path.
+        output: The table that was written.
+        config: Every effective option.
+        model_id: What the model is called.
+        total: All rows.
+        ok: Rows whose clip was measured.
+        skipped_existing: Rows that had both values already.
+        failed: Rows without a result.
+        statuses: Rows by status.
+        clips: The distinct clips.
+        geometry_mismatch_rows: Rows that give a clip another geometry than its own, which was taken.
+        failures: The first of the clips without a result.
+        run_provenance: Inputs and outputs with their hashes, options, versions.
+    """
+
+    schema: str = "saliency-materializer-audit-v1"
+    input: str
+    output: str
+    config: dict[str, Any]
+    model_id: str
+    total: int
+    ok: int
+    skipped_existing: int
+    failed: int
+    statuses: dict[str, int]
+    clips: ClipCounts
+    geometry_mismatch_rows: int
+    failures: list[ClipFailure]
+    run_provenance: dict[str, Any]
+
+    def _repr_markdown_(self) -> str:
+        """Rows by status, for notebooks."""
+        rows: list[list[object]] = [[status, count] for status, count in self.statuses.items() if count]
+        title = f"**{escape(self.input)}** to **{escape(self.output)}**"
+        clips = f"{self.clips.ok:,} of {self.clips.total:,} clips measured"
+        return f"{title}: {clips}\n\n{table(['Status', 'Rows'], rows)}"
+
+
 class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a batch did: one entry a table.
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
@@ -38,22 +38,6 @@ FOOTER_KEY = "polars_materialize.audit"
 """Where a Parquet output keeps its own audit, less its provenance: that lists every input file."""
 
 
-class Table(Protocol):
-    """The paths of one table; its struct holds the options too."""
-
-    @property
-    def features(self) -> str:
-        """The feature table: a file or a glob."""
-
-    @property
-    def out(self) -> str:
-        """The table to write."""
-
-    @property
-    def audit_json(self) -> str | None:
-        """Where to write the audit, if anywhere."""
-
-
 @dataclass(frozen=True)
 class Context:
     """What a run is part of.
@@ -64,6 +48,7 @@ class Context:
         base_dir: What relative paths are relative to.
         hasher: What hashes inputs; without, an audit's hashes are null.
         manifest: The manifest that the table is from, described as it was read, and where it is.
+        progress: Told how many clips are done, of how many.
     """
 
     entrypoint: str
@@ -71,6 +56,7 @@ class Context:
     base_dir: Path | None = None
     hasher: Hasher | None = None
     manifest: tuple[Described, Path] | None = None
+    progress: Callable[[int, int], None] | None = None
 
     def locate(self, written: str) -> tuple[str, Path]:
         """A path as written, and where it is."""
@@ -82,6 +68,8 @@ class Run(Generic[AnyPlan, AnyEvidence, Audit]):
     """What one kind of run does differently from another.
 
     Attributes:
+        source: The field of its struct that holds the feature table's path.
+        target: The field that holds the path of the table to write.
         role: What its evidence files are called.
         files: The evidence files.
         paths: The paths that they were found by.
@@ -91,8 +79,10 @@ class Run(Generic[AnyPlan, AnyEvidence, Audit]):
         audit: What to say of it, but for its provenance.
     """
 
+    source: str
+    target: str
     role: str
-    files: Iterable[File]
+    files: Iterable[tuple[str, Path]]
     paths: Iterable[str]
     key_column: str | None
     plan: Callable[[pl.Schema], AnyPlan]
@@ -102,25 +92,35 @@ class Run(Generic[AnyPlan, AnyEvidence, Audit]):
 
 @contextlib.contextmanager
 def single_run(
-    entrypoint: str, *, argv: Sequence[str], base_dir: PathLike | None, hashed: bool
+    entrypoint: str,
+    *,
+    argv: Sequence[str],
+    base_dir: PathLike | None,
+    hashed: bool,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Context]:
     """What a run of one table is part of, for as long as it lasts."""
     base = None if base_dir is None else Path(base_dir)
     with Hasher() if hashed else contextlib.nullcontext() as hasher:
-        yield Context(entrypoint, argv=argv, base_dir=base, hasher=hasher)
+        yield Context(entrypoint, argv=argv, base_dir=base, hasher=hasher, progress=progress)
 
 
-def check_outputs(table: Table) -> None:
+def check_outputs(table: msgspec.Struct, target: str = "out") -> None:
     """Refuses outputs that no run could write.
+
+    Args:
+        table: A table with its paths and options.
+        target: The field that holds the path of the table to write.
 
     Raises:
         OptionError: Names the option.
     """
     try:
-        File.of(table.out)
+        File.of(getattr(table, target))
     except TableError as error:
-        raise OptionError(f"out: {error}", option="out") from None
-    if table.audit_json is not None and (not table.audit_json.strip() or "\0" in table.audit_json):
+        raise OptionError(f"{target}: {error}", option=target) from None
+    audit_json: str | None = getattr(table, "audit_json")  # noqa: B009 - every table has it, whatever its kind
+    if audit_json is not None and (not audit_json.strip() or "\0" in audit_json):
         raise OptionError("audit_json: expected a path", option="audit_json")
 
 
@@ -134,32 +134,36 @@ def check_entry(check: Callable[[Entry], None], entry: Entry, place: str) -> Non
         raise OptionError(str(error), option=f"{place}.{nested}" if nested else place) from None
 
 
-def run_table(table: Table, context: Context, run: Run[AnyPlan, AnyEvidence, Audit]) -> Audit:
+def run_table(table: msgspec.Struct, context: Context, run: Run[AnyPlan, AnyEvidence, Audit]) -> Audit:
     """Runs one table of any kind of evidence."""
-    out = File.of(table.out, context.base_dir)
+    paths: dict[str, str | None] = {
+        name: getattr(table, name) for name in (run.source, run.target, "audit_json")
+    }
+    source, target, audit_json = str(paths[run.source]), str(paths[run.target]), paths["audit_json"]
+    out = File.of(target, context.base_dir)
     inputs = Inputs(context.hasher)
-    features = find(table.features, context.base_dir)
-    inputs.add("features", ((file.written, file.path) for file in features))
-    inputs.add(run.role, ((file.written, file.path) for file in run.files))
+    features = find(source, context.base_dir)
+    inputs.add(run.source, ((file.written, file.path) for file in features))
+    inputs.add(run.role, run.files)
     if context.manifest is not None:
         inputs.add("manifest", [(context.manifest[0]["path"], context.manifest[1])])
-    written = [path for path in (table.out, table.audit_json) if path is not None]
+    written = [path for path in (target, audit_json) if path is not None]
     inputs.refuse_as_outputs(context.locate(path) for path in written)
 
     for path in written:
-        for pattern in (table.features, *run.paths):
+        for pattern in (source, *run.paths):
             if reads(context.base_dir, pattern, os.path.realpath(context.locate(path)[1])):
                 problem = f"would be an input too, by {pattern!r}; expected a place outside of it"
                 raise OutputError(f"{path}: {problem}", path=path)
 
     lf = scan_files(features, [run.key_column] if run.key_column else [])
     plan = run.plan(lf.collect_schema())
+    check_sink(out, plan.side.attach(lf, plan.side.evidence_schema.to_frame().lazy()).collect_schema())
     evidence = run.evidence(plan, plan.side.distinct_values(lf).collect())
     joined = plan.side.attach(lf, evidence.frame.lazy())
-    check_sink(out, joined.collect_schema())
     with contextlib.ExitStack() as stack:
-        if table.audit_json is not None:
-            audit_part = stack.enter_context(staged(*context.locate(table.audit_json)))
+        if audit_json is not None:
+            audit_part = stack.enter_context(staged(*context.locate(audit_json)))
         part = stack.enter_context(staged(out.written, out.path))
         footer = {}
         if out.format == "parquet":
@@ -168,15 +172,15 @@ def run_table(table: Table, context: Context, run: Run[AnyPlan, AnyEvidence, Aud
         inputs.refuse_changed()
         if context.manifest is not None and inputs.described()["manifest"] != [context.manifest[0]]:
             raise InputChangedError.of(context.manifest[0]["path"])
-        outputs = {"out": describe(table.out, part, hashed=context.hasher is not None)}
+        outputs = {run.target: describe(target, part, hashed=context.hasher is not None)}
         audit = run.audit(plan, evidence, _provenance(table, context, inputs, outputs))
-        if table.audit_json is not None:
+        if audit_json is not None:
             audit_part.write_bytes(reports.to_json(audit))
     return audit
 
 
 def _provenance(
-    table: Table, context: Context, inputs: Inputs, outputs: Mapping[str, Described]
+    table: msgspec.Struct, context: Context, inputs: Inputs, outputs: Mapping[str, Described]
 ) -> dict[str, Any]:
     described = inputs.described()
     return run_provenance(

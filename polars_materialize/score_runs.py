@@ -128,8 +128,10 @@ def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
             run_provenance=provenance,
         )
 
-    files = [file for _, found in sidecars for file in found]
+    files = [(file.written, file.path) for _, found in sidecars for file in found]
     run = Run(
+        source="features",
+        target="out",
         role="scores",
         files=files,
         paths=[entry.path for entry, _ in sidecars],

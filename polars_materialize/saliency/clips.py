@@ -1,0 +1,225 @@
+"""Clips: where they are, the frames that are taken of them, and how a clip can fail.
+
+Everything that reads a clip raises `ClipError`; it is the clip's status, never the end of a run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    Plane = npt.NDArray[np.uint8]
+
+FORMATS = (
+    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,mpeg1video,mpeg2video,m4v,flv,live_flv,asf,ogg,ivf,obu,av1,h261,h263,"
+    "h264,hevc,vvc,evc,avs2,avs3,vc1,dirac,mxf,mxf_d10,mxf_opatom,gxf,nut,yuv4mpegpipe,rm,dv,dnxhd,mjpeg,gif,apng,wtv,"
+    "swf,nuv,nsv,smjpeg,webp_anim,avif,wav,mp3,aac,flac"
+)
+"""The formats that are opened: those that hold their pictures themselves. A playlist, a concat script, a
+session description or a numbered series of pictures names other files, and is none of them."""
+
+OPENING = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+"""How libav is told so, in process and as a program."""
+
+RAW_SUFFIX = ".yuv"
+"""Raw video, 8-bit planar 4:2:0, which says nothing of its own geometry."""
+
+
+KEPT_BYTES = 2**28
+"""How much of a clip is kept until it is known which of its frames are taken."""
+
+Frame = TypeVar("Frame")
+
+
+class ClipError(Exception):
+    """A clip has no result; its status and the reason, in the words of what failed.
+
+    Attributes:
+        status: `missing-source`, `missing-geometry`, `decode-failed` or `model-failed`.
+        message: The reason.
+    """
+
+    def __init__(self, status: str, message: str) -> None:
+        """Keeps both; the message on one line."""
+        super().__init__(status, message)
+        self.status = status
+        self.message = " ".join(message.split())
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip that is to be measured.
+
+    Attributes:
+        written: Its path as the table has it.
+        path: Where it is; empty if the row names none.
+        width: Of raw video, in pixels; 0 if unknown, or if the clip says so itself.
+        height: The same.
+    """
+
+    written: str
+    path: str
+    width: int = 0
+    height: int = 0
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether it is raw video."""
+        return is_raw(self.path)
+
+
+def is_raw(path: str) -> bool:
+    """Whether a path names raw video.
+
+    Example:
+        >>> is_raw("clips/a_352x288.YUV"), is_raw("a.mp4")
+        (True, False)
+    """
+    return path.lower().endswith(RAW_SUFFIX)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a clip are taken.
+
+    `first` takes the first `max_frames` frames, `uniform` the frames that are shown at `max_frames` moments
+    spread over the clip; of those, `frame_samples` are taken evenly, each once.
+
+    Attributes:
+        max_frames: How many frames are considered at most.
+        frame_samples: How many of them are taken at most.
+        uniform: Whether they are spread over the clip.
+    """
+
+    max_frames: int = 8
+    frame_samples: int = 8
+    uniform: bool = False
+
+
+def evenly(count: int, samples: int) -> list[int]:
+    """The first position of each of `samples` equal parts of `count`, each once.
+
+    Example:
+        >>> evenly(8, 4), evenly(8, 3), evenly(3, 8)
+        ([0, 2, 4, 6], [0, 2, 5], [0, 1, 2])
+    """
+    parts = min(count, samples)
+    return [index * count // parts for index in range(parts)]
+
+
+def take_first(
+    frames: Callable[[], Iterator[Frame]], sampling: Sampling, size: Callable[[Frame], int]
+) -> Iterator[Frame]:
+    """The sampled ones of a clip's first frames.
+
+    Which they are depends on how many frames the clip has, so they are kept until that is known; if they are
+    too large for that, they are decoded once more.
+
+    Args:
+        frames: Decodes the clip from its start.
+        sampling: Which frames.
+        size: The size of a frame, in bytes.
+    """
+    first = itertools.islice(frames(), sampling.max_frames)
+    if sampling.frame_samples >= sampling.max_frames:
+        yield from first
+        return
+    kept: list[Frame] = []
+    count = held = 0
+    for frame in first:
+        count += 1
+        held += size(frame)
+        if held <= KEPT_BYTES:
+            kept.append(frame)
+        else:
+            kept.clear()
+    wanted = evenly(count, sampling.frame_samples) if count else []
+    again = kept if held <= KEPT_BYTES else itertools.islice(frames(), count)
+    yield from (frame for index, frame in enumerate(again) if index in wanted)
+
+
+@dataclass(frozen=True)
+class Planes:
+    """One frame as 8-bit 4:2:0 video of limited range, the right way up.
+
+    Attributes:
+        y: Luma, `[H, W]`.
+        u: Chroma, `[ceil(H / 2), ceil(W / 2)]`.
+        v: The same.
+        stored: The width and height before a rotation that the clip asks for.
+    """
+
+    y: Plane
+    u: Plane
+    v: Plane
+    stored: tuple[int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The width and height."""
+        return self.y.shape[1], self.y.shape[0]
+
+
+def split_planes(buffer: Plane, width: int, height: int) -> Planes:
+    """The planes of one frame that lie one after another without gaps."""
+    across, down = (width + 1) // 2, (height + 1) // 2
+    luma, chroma = width * height, across * down
+    return Planes(
+        y=buffer[:luma].reshape(height, width),
+        u=buffer[luma : luma + chroma].reshape(down, across),
+        v=buffer[luma + chroma : luma + 2 * chroma].reshape(down, across),
+        stored=(width, height),
+    )
+
+
+def frame_bytes(width: int, height: int) -> int:
+    """The size of one frame, in bytes.
+
+    Example:
+        >>> frame_bytes(352, 288), frame_bytes(3, 3)
+        (152064, 17)
+    """
+    return width * height + 2 * ((width + 1) // 2) * ((height + 1) // 2)
+
+
+def file_state(clip: Clip) -> tuple[int, ...]:
+    """What changes when a clip's file is written to; proof as well that it is a file that can be read.
+
+    Raises:
+        ClipError: If there is none. Folders, devices and pipes are no clips: reading them may never end.
+    """
+    if not clip.path:
+        raise ClipError("missing-source", "the row names no clip")
+    try:
+        status = os.stat(clip.path)  # noqa: PTH116 - as it is, not tidied up
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ClipError("missing-source", reason or "cannot be found") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ClipError("missing-source", "is not a file; expected a local video file")
+    if not os.access(clip.path, os.R_OK):
+        raise ClipError("missing-source", "may not be read")
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def locate(written: str | None, folders: Sequence[Path]) -> str:
+    """Where a path of a row is: below the folders, each of which is relative to the one before.
+
+    Example:
+        >>> from pathlib import Path
+        >>> locate("a.mp4", [Path("corpus"), Path("clips")])
+        'corpus/clips/a.mp4'
+    """
+    if written is None or not written.strip():
+        return ""
+    return os.path.join(*folders, written)  # noqa: PTH118 - as written, not tidied up

@@ -1,0 +1,206 @@
+"""Clips in containers, decoded in process by PyAV.
+
+Only the file itself is opened: by the `file` protocol, and in none of the formats that name other files,
+hosts or devices.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+
+from polars_materialize.saliency.clips import OPENING, ClipError, Planes, evenly, frame_bytes, take_first
+from polars_materialize.saliency.raw import sampled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from polars_materialize.saliency.clips import Clip, Plane, Sampling
+
+    Check = Callable[[], None]
+
+
+def read_container(clip: Clip, sampling: Sampling, check: Check) -> Iterator[Planes]:
+    """The sampled frames of a clip, in order.
+
+    Args:
+        clip: The clip.
+        sampling: Which frames.
+        check: Called between packets and frames; raises if that took too long.
+
+    Raises:
+        ClipError: If it cannot be opened or decoded, or holds no picture.
+    """
+    found = 0
+    with _said() as said:
+        try:
+            frames = _uniform if sampling.uniform else _first
+            for frame in frames(clip, sampling, check):
+                found += 1
+                yield _planes(frame)
+        except FFmpegError as error:
+            raise ClipError("decode-failed", _words(error, said())) from None
+        if not found:
+            raise ClipError("decode-failed", said() or "no frame could be decoded")
+        if sampling.uniform and found < min(sampling.max_frames, sampling.frame_samples) and said():
+            # A short clip has fewer frames, a clip that was cut off has fewer and says so.
+            raise ClipError("decode-failed", f"frames are missing: {said()}")
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+    """Lets libav say what is wrong with a clip, which PyAV else keeps it from."""
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        yield
+    finally:
+        av.logging.set_level(before)
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[Callable[[], str]]:
+    """What libav says of errors in this thread meanwhile, its last word when asked."""
+    with av.logging.Capture(local=True) as logs:
+        yield lambda: logs[-1][2].strip() if logs else ""
+
+
+def _words(error: FFmpegError, said: str) -> str:
+    """The decoder's own words, without the place of the file on this machine."""
+    if "not on whitelist" in said:
+        return "is not opened: a playlist, a script or a device; expected a local video file"
+    return ": ".join(word for word in (error.strerror, said) if word)
+
+
+@contextlib.contextmanager
+def _open(clip: Clip) -> Iterator[tuple[Any, Any]]:
+    path = os.path.abspath(clip.path)  # noqa: PTH100 - not resolved: links keep their names
+    with av.open(f"file:{path}", container_options=OPENING, metadata_errors="replace") as container:
+        pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not pictures:
+            raise ClipError("decode-failed", "holds no video stream")
+        stream = pictures[0]
+        # Clips are decoded side by side; threads within one would compete with the others.
+        stream.thread_type = "NONE"
+        stream.codec_context.thread_count = 1
+        yield container, stream
+
+
+def _decode(container: Any, stream: Any, check: Check) -> Iterator[Any]:
+    """The frames from where the container stands, in the order in which they are shown.
+
+    A damaged packet is passed over, as every player does; what follows it may be whole.
+    """
+    for packet in container.demux(stream):
+        check()
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            continue
+        for frame in frames:
+            check()
+            yield frame
+
+
+def _all(clip: Clip, check: Check) -> Iterator[Any]:
+    """All frames of a clip, opened anew: not every format can be sought through."""
+    with _open(clip) as (container, stream):
+        yield from _decode(container, stream, check)
+
+
+def _first(clip: Clip, sampling: Sampling, check: Check) -> Iterator[Any]:
+    return take_first(lambda: _all(clip, check), sampling, lambda f: frame_bytes(f.width, f.height))
+
+
+def _counted(clip: Clip, sampling: Sampling, check: Check) -> Iterator[Any]:
+    """Frames spread over a clip without times: they are counted first."""
+    wanted = set(sampled(sum(1 for _ in _all(clip, check)), sampling))
+    for index, frame in enumerate(_all(clip, check)):
+        if index in wanted:
+            yield frame
+        if index == max(wanted):
+            return
+
+
+def _uniform(clip: Clip, sampling: Sampling, check: Check) -> Iterator[Any]:
+    with _open(clip) as (container, stream):
+        given = yield from _sought(container, stream, _moments(container, stream, sampling), check)
+    if not given:
+        yield from _counted(clip, sampling, check)
+
+
+def _sought(container: Any, stream: Any, moments: list[int], check: Check) -> Generator[Any, None, bool]:
+    """The frames that are shown at some moments, each once; returns whether there was any."""
+    frames: Iterator[Any] = iter(())
+    shown = ahead = None
+    reached, seeking, given = None, True, None
+    for moment in moments:
+        if ahead is None or ahead.pts <= moment:
+            if seeking and (reached is None or moment > reached):
+                container.seek(moment, stream=stream, backward=True)
+                frames = _timed(_decode(container, stream, check))
+                shown, ahead = None, next(frames, None)
+                # Where a seek lands behind what was decoded already, keyframes lie further apart than
+                # the moments, and it is quicker to go on from here.
+                seeking = reached is None or (ahead is not None and ahead.pts > reached)
+            while ahead is not None and (ahead.pts <= moment or shown is None):
+                shown, ahead = ahead, next(frames, None)
+        if shown is not None:
+            reached = shown.pts if reached is None else max(reached, shown.pts)
+            if shown.pts != given:
+                given = shown.pts
+                yield shown
+    return given is not None
+
+
+def _timed(frames: Iterator[Any]) -> Iterator[Any]:
+    return (frame for frame in frames if frame.pts is not None)
+
+
+def _moments(container: Any, stream: Any, sampling: Sampling) -> list[int]:
+    """The sampled moments of a clip, in its stream's own units of time; none if it has no duration."""
+    if stream.duration is not None:
+        duration = stream.duration
+    elif container.duration is not None and stream.time_base:
+        duration = int(Fraction(container.duration, av.time_base) / stream.time_base)
+    else:
+        return []
+    start = stream.start_time or 0
+    wanted = evenly(sampling.max_frames, sampling.frame_samples)
+    return [start + moment * duration // sampling.max_frames for moment in wanted]
+
+
+def _planes(frame: Any) -> Planes:
+    """A frame as 8-bit 4:2:0 of limited range, turned as the clip asks for."""
+    is_rgb = frame.format.is_rgb
+    full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+    plain = frame.reformat(
+        format="yuv420p",
+        interpolation=Interpolation.BICUBIC,
+        src_color_range=None if is_rgb else ColorRange.JPEG if full else ColorRange.MPEG,
+        dst_color_range=ColorRange.MPEG,
+        # Of YUV the matrix is kept; RGB has none, so it gets the one that is taken off again.
+        dst_colorspace=Colorspace.ITU709 if is_rgb else None,
+        threads=1,
+    )
+    turns, rest = divmod(frame.rotation or 0, 90)
+    if rest:
+        raise ClipError(
+            "decode-failed", f"is to be shown turned by {frame.rotation} degrees; expected a quarter"
+        )
+    y, u, v = (np.rot90(_plane(plane), turns) for plane in plain.planes)
+    return Planes(y, u, v, stored=(frame.width, frame.height))
+
+
+def _plane(plane: Any) -> Plane:
+    """A plane without the padding at the ends of its lines, in memory of its own."""
+    lines = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    return lines[:, : plane.width].copy()

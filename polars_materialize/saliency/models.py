@@ -1,0 +1,186 @@
+"""Networks: a frame in, its saliency mask out."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from polars_materialize.errors import ExtraError, ModelError, first_line
+from polars_materialize.saliency.clips import ClipError
+from polars_materialize.saliency.tensors import to_tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from polars_materialize.saliency.clips import Planes
+
+MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
+"""What heights and widths may have to be multiples of: powers of two, since networks halve and double."""
+
+SHARE = 1920 * 1088
+"""How many pixels of a frame one core is lent for. Larger frames are lent more cores, and so fewer of them
+are in memory at a time: a network holds some 400 bytes a pixel."""
+
+
+class Model(Protocol):
+    """What makes a mask of a frame; used from several threads at once."""
+
+    def mask(self, planes: Planes) -> npt.NDArray[np.float32]:
+        """The saliency of a frame, `[H, W]`, in 0..1 or a little beyond."""
+
+
+class OnnxModel:
+    """An ONNX network that takes one frame a call, `[1, 3, H, W]`, and gives its mask.
+
+    One frame runs on one core, several side by side, which is quicker than one on all cores (Conv layers do
+    not divide evenly), and gives the same bits whatever the number of cores.
+    """
+
+    def __init__(self, path: Path, written: str, workers: int) -> None:
+        """Loads a network, and finds out what heights and widths it takes.
+
+        Args:
+            path: The file.
+            written: Its path as the user wrote it.
+            workers: How many cores there are to run on.
+
+        Raises:
+            ModelError: If it is not a network for pictures.
+        """
+        self._content = _read(path, written)
+        self._cores = _Cores(workers)
+        self._workers = workers
+        self._session = _session(self._content, written, threads=1)
+        self._wide: Any = None
+        self._wide_lock = threading.Lock()
+        self._input, self._fixed = _input(self._session, written)
+        self._multiple = self._find_multiple()
+
+    def mask(self, planes: Planes) -> npt.NDArray[np.float32]:
+        """The saliency of a frame; it is padded to what the network takes, and its mask cropped."""
+        width, height = planes.size
+        tall, wide = self._padded(height, width)
+        cores = min(self._workers, -(-height * width // SHARE))
+        with self._cores.lend(cores):
+            session = self._session if cores == 1 else self._wide_session()
+            output = self._run(session, to_tensor(planes, tall, wide))
+        mask = output.reshape(output.shape[-2:]) if output.ndim >= 2 and output.size else output
+        if mask.shape != (tall, wide):
+            shape = "x".join(map(str, output.shape))
+            raise ClipError("model-failed", f"gives {shape} for a frame of 1x3x{tall}x{wide}")
+        mask = mask[:height, :width]
+        if not np.isfinite(mask).all():
+            raise ClipError("model-failed", "gives a mask with values that are not finite")
+        return mask.astype(np.float32, copy=False)
+
+    def _padded(self, height: int, width: int) -> tuple[int, int]:
+        padded = []
+        for size, fixed, axis in zip((height, width), self._fixed, ("height", "width"), strict=True):
+            if fixed is None:
+                padded.append(-(-size // self._multiple) * self._multiple)
+            elif size > fixed:
+                raise ClipError("model-failed", f"takes a {axis} of {fixed} only; the clip's is {size}")
+            else:
+                padded.append(fixed)
+        return padded[0], padded[1]
+
+    def _run(self, session: Any, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        try:
+            return np.asarray(session.run(None, {self._input: tensor})[0])
+        except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base of their own
+            raise ClipError("model-failed", first_line(error)) from None
+
+    def _wide_session(self) -> Any:
+        """The same network for frames that are lent several cores."""
+        with self._wide_lock:
+            if self._wide is None:
+                self._wide = _session(self._content, "", threads=self._workers)
+        return self._wide
+
+    def _find_multiple(self) -> int:
+        """The least that heights and widths have to be a multiple of, found by trying small pictures.
+
+        An ONNX file does not say it. A network that takes no small picture at all may want larger ones.
+        """
+        if self._fixed != (None, None):
+            return 1
+        for least in (64, 256):
+            for multiple in MULTIPLES:
+                # Odd multiples, or a picture could fit a larger multiple by chance.
+                odd = -(-least // multiple) | 1
+                if all(self._takes(a * multiple, b * multiple) for a, b in ((odd, odd + 2), (odd + 2, odd))):
+                    return multiple
+        return 1
+
+    def _takes(self, height: int, width: int) -> bool:
+        try:
+            output = self._run(self._session, np.zeros((1, 3, height, width), np.float32))
+        except ClipError:
+            return False
+        return output.shape[-2:] == (height, width)
+
+
+def _read(path: Path, written: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{written}: cannot be read: {error.strerror}", path=written) from None
+
+
+def _session(content: bytes, written: str, *, threads: int) -> Any:
+    try:
+        import onnxruntime  # noqa: PLC0415 - slow to import, and not needed by the method without weights
+    except ImportError:
+        raise ExtraError.of("onnxruntime", "saliency") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Patterns are planned for one shape and kept: clips of many sizes would each keep theirs (measured: 4K
+    # frames take 3.3 GB instead of 5.7, at the same speed).
+    options.enable_mem_pattern = False
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base of their own
+        raise ModelError(f"{written}: not an ONNX network: {first_line(error)}", path=written) from None
+
+
+def _input(session: Any, written: str) -> tuple[str, tuple[int | None, int | None]]:
+    """The name of a network's input, and its height and width where they are fixed."""
+    inputs = session.get_inputs()
+    found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
+    expected = "expected one input tensor(float) [1, 3, H, W]"
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
+        raise ModelError(f"{written}: takes {found}; {expected}", path=written)
+    batch, channels, height, width = inputs[0].shape
+    if (isinstance(batch, int) and batch != 1) or (isinstance(channels, int) and channels != 3):
+        raise ModelError(f"{written}: takes {found}; {expected}", path=written)
+    fixed = (height if isinstance(height, int) else None, width if isinstance(width, int) else None)
+    return inputs[0].name, fixed
+
+
+class _Cores:
+    """Lends cores to frames, never more than there are; a frame that needs several waits for them."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def lend(self, cores: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= cores)
+            self._free -= cores
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += cores
+                self._changed.notify_all()

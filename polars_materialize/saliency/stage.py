@@ -1,0 +1,283 @@
+"""The stage: distinct clips in, a result for each out.
+
+Every clip in flight has a thread that decodes it and hands its frames, one by one, to a pool that runs the
+model: decoding goes on beside inference, frames of one clip or of several fill all cores, and a clip never
+has more frames in memory than are being worked on. The masks of a clip are reduced in the order of its
+frames, so results do not depend on how many workers there were.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from polars_materialize.errors import ExtraError
+from polars_materialize.saliency.clips import ClipError, file_state
+from polars_materialize.saliency.raw import read_raw
+from polars_materialize.saliency.reducers import moments, reducer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
+    from contextlib import AbstractContextManager
+
+    from polars_materialize.options import TemporalAggregator
+    from polars_materialize.saliency.clips import Clip, Planes, Sampling
+    from polars_materialize.saliency.models import Model
+    from polars_materialize.saliency.programs import Programs
+
+TICK_S = 0.2
+"""How often clips in flight are looked after, in seconds."""
+
+GRACE_S = 2.0
+"""How long past its time a decoder may take to notice it, before it is left behind."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one clip.
+
+    Attributes:
+        status: `ok`, or why there is no result.
+        message: The reason, in the words of what failed.
+        mean: The mean of its mask; `saliency_mean`.
+        var: The population variance; `saliency_var`.
+        frames: How many frames were measured.
+        size: Its width and height as shown.
+        stored: The same before a rotation that it asks for.
+    """
+
+    status: str
+    message: str | None = None
+    mean: float | None = None
+    var: float | None = None
+    frames: int = 0
+    size: tuple[int, int] | None = None
+    stored: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How clips are measured.
+
+    Attributes:
+        model: What makes a mask of a frame.
+        sampling: Which frames of a clip.
+        aggregator: How their masks become one.
+        ema_alpha: What the current frame weighs in `ema`.
+        timeout_s: How long decoding one clip may take, in seconds.
+        programs: What decodes containers, if not PyAV.
+        workers: How many frames are worked on at a time.
+    """
+
+    model: Model
+    sampling: Sampling
+    aggregator: TemporalAggregator
+    ema_alpha: float
+    timeout_s: float
+    programs: Programs | None
+    workers: int
+
+    def run(self, clips: Sequence[Clip], progress: Callable[[int, int], None] | None = None) -> list[Result]:
+        """Measures clips; a clip that fails says so in its result.
+
+        Args:
+            clips: The clips, each of which is decoded once.
+            progress: Called with the number of clips done and of all, now and then.
+
+        Raises:
+            ExtraError: If a clip needs PyAV and it is not installed.
+        """
+        with self._decoder(clips):
+            return self._run(clips, progress)
+
+    def _decoder(self, clips: Sequence[Clip]) -> AbstractContextManager[None]:
+        """What has to be in force while clips are decoded."""
+        if self.programs is not None or all(clip.is_raw for clip in clips):
+            return nullcontext()
+        try:
+            from polars_materialize.saliency.containers import listening  # noqa: PLC0415 - needs PyAV
+        except ModuleNotFoundError:
+            raise ExtraError.of("av", "saliency") from None
+        return listening()
+
+    def _run(self, clips: Sequence[Clip], progress: Callable[[int, int], None] | None) -> list[Result]:
+        results: dict[int, Result] = {}
+        waiting = deque(enumerate(clips))
+        flying: dict[int, _Flight] = {}
+        landed: queue.SimpleQueue[tuple[int, Result]] = queue.SimpleQueue()
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="saliency") as pool:
+            try:
+                while waiting or flying:
+                    while waiting and len(flying) < self.workers + 1:
+                        index, clip = waiting.popleft()
+                        flying[index] = _Flight(self, clip, pool, index, landed)
+                    try:
+                        index, result = landed.get(timeout=TICK_S)
+                    except queue.Empty:
+                        for index, flight in list(flying.items()):
+                            if flight.watch.hangs:
+                                results[index] = Result("decode-failed", flight.watch.too_long)
+                                flying.pop(index).watch.cancel()
+                    else:
+                        if index in flying:
+                            results[index] = result
+                            del flying[index]
+                    if progress is not None:
+                        progress(len(results), len(clips))
+            finally:
+                for flight in flying.values():
+                    flight.watch.cancel()
+                for flight in flying.values():
+                    flight.thread.join(GRACE_S)
+                pool.shutdown(wait=True, cancel_futures=True)
+        return [results[index] for index in range(len(clips))]
+
+    def measure(self, clip: Clip, pool: ThreadPoolExecutor, watch: Watch) -> Result:
+        """Measures one clip, its frames on a pool.
+
+        Raises:
+            ClipError: If it has no result.
+        """
+        state = file_state(clip)
+        if clip.is_raw and not (clip.width > 0 and clip.height > 0):
+            raise ClipError(
+                "missing-geometry",
+                "raw video says no width and height, and neither do its row and the defaults",
+            )
+        masks = reducer(self.aggregator, self.ema_alpha)
+        ahead: deque[tuple[Planes, Future[Any]]] = deque()
+        frames, size, stored = 0, None, None
+        try:
+            for planes in watch.over(self._frames(clip, watch.check)):
+                frames += 1
+                if size is not None and planes.size != size:
+                    raise ClipError(
+                        "decode-failed",
+                        f"changes from {_by(size)} to {_by(planes.size)} in its {frames}. frame",
+                    )
+                size, stored = planes.size, planes.stored
+                ahead.append((planes, pool.submit(self.model.mask, planes)))
+                if len(ahead) > self.workers:
+                    done, mask = ahead.popleft()
+                    masks.add(mask.result(), done.y)
+            while ahead:
+                done, mask = ahead.popleft()
+                masks.add(mask.result(), done.y)
+        finally:
+            for _, mask in ahead:
+                mask.cancel()
+        if not frames:
+            raise ClipError("decode-failed", "no frame could be decoded")
+        if file_state(clip) != state:
+            raise ClipError("decode-failed", "changed while it was read")
+        mean, var = moments(masks.mask())
+        return Result("ok", None, mean, var, frames, size, stored)
+
+    def _frames(self, clip: Clip, check: Callable[[], None]) -> Iterator[Planes]:
+        if clip.is_raw:
+            return read_raw(clip, self.sampling)
+        if self.programs is not None:
+            from polars_materialize.saliency.programs import read_program  # noqa: PLC0415 - used when given
+
+            return read_program(clip, self.sampling, self.programs, check)
+        from polars_materialize.saliency.containers import read_container  # noqa: PLC0415 - needs PyAV
+
+        return read_container(clip, self.sampling, check)
+
+
+class _Flight:
+    """A clip in flight: its thread, which ends with the process even if a decoder hangs in it."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        clip: Clip,
+        pool: ThreadPoolExecutor,
+        index: int,
+        landed: queue.SimpleQueue[tuple[int, Result]],
+    ) -> None:
+        self.watch = Watch(stage.timeout_s)
+        self.thread = threading.Thread(
+            target=self._fly, args=(stage, clip, pool, index, landed), daemon=True, name=f"clip-{index}"
+        )
+        self.thread.start()
+
+    def _fly(
+        self,
+        stage: Stage,
+        clip: Clip,
+        pool: ThreadPoolExecutor,
+        index: int,
+        landed: queue.SimpleQueue[tuple[int, Result]],
+    ) -> None:
+        try:
+            result = stage.measure(clip, pool, self.watch)
+        except ClipError as error:
+            result = Result(error.status, error.message)
+        except Exception as error:  # noqa: BLE001 - whatever one clip breaks must not stop the others
+            reason = " ".join(str(error).split())
+            result = Result("decode-failed", f"unexpected {type(error).__name__}: {reason}")
+        landed.put((index, result))
+
+
+class Watch:
+    """How long decoding a clip has taken, waiting for inference aside."""
+
+    def __init__(self, timeout_s: float) -> None:
+        """Begins with no time taken."""
+        self._timeout_s = timeout_s
+        self._taken_s = 0.0
+        self._since: float | None = None
+        self._cancelled = False
+        self.too_long = f"decoding took longer than decode_timeout_s {timeout_s:g}"
+
+    def over(self, frames: Iterator[Planes]) -> Iterator[Planes]:
+        """The same frames, with the time taken that each of them takes."""
+        try:
+            while True:
+                self._since = time.monotonic()
+                try:
+                    planes = next(frames, None)
+                finally:
+                    self._taken_s, self._since = self._seconds(), None
+                if planes is None:
+                    return
+                yield planes
+        finally:
+            if hasattr(frames, "close"):
+                frames.close()
+
+    def check(self) -> None:
+        """Ends a decoder that has taken too long, or whose result nobody waits for any more.
+
+        Raises:
+            ClipError: Then.
+        """
+        if self._cancelled:
+            raise ClipError("decode-failed", "interrupted")
+        if self._seconds() > self._timeout_s:
+            raise ClipError("decode-failed", self.too_long)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a decoder has not noticed that its time is over."""
+        return self._seconds() > self._timeout_s + GRACE_S
+
+    def cancel(self) -> None:
+        """Says that nobody waits for the clip any more."""
+        self._cancelled = True
+
+    def _seconds(self) -> float:
+        since = self._since
+        return self._taken_s + (0.0 if since is None else time.monotonic() - since)
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

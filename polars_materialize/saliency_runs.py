@@ -1,0 +1,197 @@
+"""Runs that add saliency to one table."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from polars_materialize.options import SaliencyOptions, SaliencyTable
+from polars_materialize.reports import SaliencyAudit
+from polars_materialize.runs import Context, PathLike, Run, builtins, check_outputs, run_table, single_run
+from polars_materialize.saliency_joins import (
+    SaliencyEvidence,
+    SaliencyPlan,
+    check_saliency_options,
+    load_stage,
+    plan_saliency,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import polars as pl
+
+    from polars_materialize.options import FrameSelection, TemporalAggregator
+
+
+def materialize_saliency(
+    input: PathLike,  # noqa: A002 - as in manifests and on the command line
+    output: PathLike,
+    *,
+    audit_json: PathLike | None = None,
+    base_dir: PathLike | None = None,
+    path_column: str = "src",
+    width_column: str = "width",
+    height_column: str = "height",
+    root: PathLike | None = None,
+    ffmpeg_bin: str | None = None,
+    ffprobe_bin: str | None = None,
+    model_path: PathLike | None = None,
+    model_id: str | None = None,
+    max_frames: int = 8,
+    frame_samples: int = 8,
+    frame_selection: FrameSelection = "first",
+    temporal_aggregator: TemporalAggregator = "mean",
+    ema_alpha: float = 0.6,
+    overwrite: bool = False,
+    status_column: str = "saliency_status",
+    model_id_column: str = "saliency_model_id",
+    aggregator_column: str = "saliency_aggregator",
+    ema_alpha_column: str = "saliency_ema_alpha",
+    default_width: int = 0,
+    default_height: int = 0,
+    decode_timeout_s: float = 300.0,
+    hashed: bool = True,
+    argv: Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> SaliencyAudit:
+    """Adds saliency to a table, from a file to a file, and says what was done.
+
+    The table is written whether all clips could be measured or not; the audit says which could not, and why.
+    Otherwise as `materialize_scores`.
+
+    Args:
+        input: The table: a file or a glob; see `scan_table` for the formats.
+        output: The table to write; a Parquet file carries the audit in its footer.
+        audit_json: Where to write the audit too.
+        base_dir: What relative paths are relative to: those above, the model's, `root`, and without a `root`
+            the clips'.
+        path_column: See `add_saliency`.
+        width_column: See `add_saliency`.
+        height_column: See `add_saliency`.
+        root: See `add_saliency`.
+        ffmpeg_bin: See `add_saliency`.
+        ffprobe_bin: See `add_saliency`.
+        model_path: See `add_saliency`.
+        model_id: See `add_saliency`.
+        max_frames: See `add_saliency`.
+        frame_samples: See `add_saliency`.
+        frame_selection: See `add_saliency`.
+        temporal_aggregator: See `add_saliency`.
+        ema_alpha: See `add_saliency`.
+        overwrite: Measure rows again that have finite values. (An older `output` is always replaced.)
+        status_column: See `add_saliency`.
+        model_id_column: See `add_saliency`.
+        aggregator_column: See `add_saliency`.
+        ema_alpha_column: See `add_saliency`.
+        default_width: See `add_saliency`.
+        default_height: See `add_saliency`.
+        decode_timeout_s: See `add_saliency`.
+        hashed: Hash inputs and output for the audit; without, its hashes are null and the run is quicker.
+            Clips are not hashed.
+        argv: The command line's arguments, for the audit.
+        progress: See `add_saliency`.
+
+    Returns:
+        The audit.
+
+    Raises:
+        MaterializeError: Whatever `scan_table`, `add_saliency` and `sink_table` raise.
+        OutputError: If an output is also an input.
+        InputChangedError: If an input changed during the run.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "f.csv").write_text("src,width,height\\na.yuv,64,48\\ngone.yuv,64,48\\n")
+        ...     _ = (Path(folder) / "a.yuv").write_bytes(bytes(64 * 48 * 3 // 2))
+        ...     audit = materialize_saliency("f.csv", "out.csv", base_dir=folder)
+        ...     (audit.ok, audit.failed, audit.failures[0].status)
+        (1, 1, 'missing-source')
+    """
+    table = SaliencyTable(
+        id="",
+        input=os.fspath(input),
+        output=os.fspath(output),
+        audit_json=None if audit_json is None else os.fspath(audit_json),
+        path_column=path_column,
+        width_column=width_column,
+        height_column=height_column,
+        root=None if root is None else os.fspath(root),
+        ffmpeg_bin=ffmpeg_bin,
+        ffprobe_bin=ffprobe_bin,
+        model_path=None if model_path is None else os.fspath(model_path),
+        model_id=model_id,
+        max_frames=max_frames,
+        frame_samples=frame_samples,
+        frame_selection=frame_selection,
+        temporal_aggregator=temporal_aggregator,
+        ema_alpha=ema_alpha,
+        overwrite=overwrite,
+        status_column=status_column,
+        model_id_column=model_id_column,
+        aggregator_column=aggregator_column,
+        ema_alpha_column=ema_alpha_column,
+        default_width=default_width,
+        default_height=default_height,
+        decode_timeout_s=decode_timeout_s,
+    )
+    entrypoint = "saliency table" if argv else "materialize_saliency"
+    with single_run(entrypoint, argv=argv, base_dir=base_dir, hashed=hashed, progress=progress) as context:
+        return run_saliency_table(table, context)
+
+
+def run_saliency_table(table: SaliencyTable, context: Context) -> SaliencyAudit:
+    """Runs one table of saliency; see `materialize_saliency`."""
+    check_saliency_table(table)
+    stage = load_stage(table, context.base_dir, None)
+    model = [] if table.model_path is None else [context.locate(table.model_path)]
+
+    def plan(schema: pl.Schema) -> SaliencyPlan:
+        return plan_saliency(
+            schema, table, stage, table=table.input, base_dir=context.base_dir, progress=context.progress
+        )
+
+    def audit(plan: SaliencyPlan, evidence: SaliencyEvidence, provenance: dict[str, Any]) -> SaliencyAudit:
+        rows = evidence.rows
+        total = sum(rows.values())
+        content = builtins(table)
+        return SaliencyAudit(
+            input=table.input,
+            output=table.output,
+            config={option: content[option] for option in SaliencyOptions.__struct_fields__},
+            model_id=plan.side.model_id,
+            total=total,
+            ok=rows["ok"],
+            skipped_existing=rows["skipped-existing"],
+            failed=total - rows["ok"] - rows["skipped-existing"],
+            statuses=rows,
+            clips=evidence.clips,
+            geometry_mismatch_rows=evidence.geometry_mismatch_rows,
+            failures=evidence.failures,
+            run_provenance=provenance,
+        )
+
+    run = Run(
+        source="input",
+        target="output",
+        role="model_path",
+        files=model,
+        paths=[],
+        key_column=table.path_column,
+        plan=plan,
+        evidence=SaliencyPlan.evidence,
+        audit=audit,
+    )
+    return run_table(table, context, run)
+
+
+def check_saliency_table(table: SaliencyTable) -> None:
+    """Refuses what a table's options and paths alone show to be wrong.
+
+    Raises:
+        OptionError: Names the option.
+    """
+    check_saliency_options(table)
+    check_outputs(table, "output")
