@@ -210,6 +210,7 @@ def run_provenance(
     args: Mapping[str, Any],
     inputs: Mapping[str, Described | Sequence[Described]],
     outputs: Mapping[str, Described | Sequence[Described]],
+    others: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The `run_provenance` block of an audit or a report.
 
@@ -219,6 +220,7 @@ def run_provenance(
         args: Every effective option.
         inputs: The described inputs by role.
         outputs: The described outputs by role.
+        others: Versions of what not every run uses, by name.
     """
     return {
         "schema": SCHEMA,
@@ -227,5 +229,5 @@ def run_provenance(
         "args": dict(args),
         "inputs": dict(inputs),
         "outputs": dict(outputs),
-        "versions": versions(),
+        "versions": {**versions(), **(others or {})},
     }

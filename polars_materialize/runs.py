@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -77,6 +77,7 @@ class Run(Generic[AnyPlan, AnyEvidence, Audit]):
         plan: Plans the join, from the feature table's schema; reads the evidence.
         evidence: Attaches it to the table's distinct key values.
         audit: What to say of it, but for its provenance.
+        versions: The versions of what only this kind of run uses.
     """
 
     source: str
@@ -88,6 +89,7 @@ class Run(Generic[AnyPlan, AnyEvidence, Audit]):
     plan: Callable[[pl.Schema], AnyPlan]
     evidence: Callable[[AnyPlan, pl.DataFrame], AnyEvidence]
     audit: Callable[[AnyPlan, AnyEvidence, dict[str, Any]], Audit]
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -173,14 +175,19 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[AnyPlan, AnyEvid
         if context.manifest is not None and inputs.described()["manifest"] != [context.manifest[0]]:
             raise InputChangedError.of(context.manifest[0]["path"])
         outputs = {run.target: describe(target, part, hashed=context.hasher is not None)}
-        audit = run.audit(plan, evidence, _provenance(table, context, inputs, outputs))
+        provenance = _provenance(table, context, inputs, outputs, run.versions)
+        audit = run.audit(plan, evidence, provenance)
         if audit_json is not None:
             audit_part.write_bytes(reports.to_json(audit))
     return audit
 
 
 def _provenance(
-    table: msgspec.Struct, context: Context, inputs: Inputs, outputs: Mapping[str, Described]
+    table: msgspec.Struct,
+    context: Context,
+    inputs: Inputs,
+    outputs: Mapping[str, Described],
+    versions: Mapping[str, str],
 ) -> dict[str, Any]:
     described = inputs.described()
     return run_provenance(
@@ -193,6 +200,7 @@ def _provenance(
             for role, files in described.items()
         },
         outputs=outputs,
+        others=versions,
     )
 
 

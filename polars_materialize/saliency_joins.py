@@ -249,7 +249,9 @@ class SaliencyPlan:
         """Measures the distinct clips of a table."""
         known = values.filter("skipped")
         results = self.measure(values.filter(~pl.col("skipped")))
-        status = results.group_by("status").agg(pl.col("rows").sum(), clips=pl.col("clip").n_unique())
+        named = pl.col("written").str.strip_chars() != ""
+        clip = pl.col("clip").filter(named.fill_null(value=False))
+        status = results.group_by("status").agg(pl.col("rows").sum(), clips=clip.n_unique())
         rows = {**dict.fromkeys(STATUSES, 0), **dict(status.select("status", "rows").iter_rows())}
         rows["skipped-existing"] = sum_rows(known)
         clips = dict(status.select("status", "clips").iter_rows())
@@ -629,7 +631,9 @@ def load_stage(options: SaliencyOptions, base_dir: Path | None, workers: int | N
         from polars_materialize.saliency.stage import Stage  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         raise ExtraError.of(str(error.name), "saliency") from None
-    count = workers or pl.thread_pool_size()
+    count = pl.thread_pool_size() if workers is None else workers
+    if count < 1:
+        raise OptionError(f"workers: {workers}; expected at least 1", option="workers")
     path = options.model_path
     located = None if path is None else Path(path) if base_dir is None else base_dir / path
     return Stage(

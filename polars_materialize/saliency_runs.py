@@ -183,6 +183,7 @@ def run_saliency_table(table: SaliencyTable, context: Context) -> SaliencyAudit:
         plan=plan,
         evidence=SaliencyPlan.evidence,
         audit=audit,
+        versions=stage.versions(),
     )
     return run_table(table, context, run)
 

@@ -31,6 +31,9 @@ session description or a numbered series of pictures names other files, and is n
 OPENING = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 """How libav is told so, in process and as a program."""
 
+NOT_OPENED = "is not opened: a playlist, a script, a picture or a device; expected a local video file"
+"""What is said of a file of any other format."""
+
 RAW_SUFFIX = ".yuv"
 """Raw video, 8-bit planar 4:2:0, which says nothing of its own geometry."""
 

@@ -7,6 +7,7 @@ hosts or devices.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,15 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
-from polars_materialize.saliency.clips import OPENING, ClipError, Planes, evenly, frame_bytes, take_first
+from polars_materialize.saliency.clips import (
+    NOT_OPENED,
+    OPENING,
+    ClipError,
+    Planes,
+    evenly,
+    frame_bytes,
+    take_first,
+)
 from polars_materialize.saliency.raw import sampled
 
 if TYPE_CHECKING:
@@ -26,6 +35,10 @@ if TYPE_CHECKING:
     from polars_materialize.saliency.clips import Clip, Plane, Sampling
 
     Check = Callable[[], None]
+
+
+MISSING_S = 1.0
+"""How long before a moment a clip may end until it is taken to be cut off, if libav says what is wrong."""
 
 
 def read_container(clip: Clip, sampling: Sampling, check: Check) -> Iterator[Planes]:
@@ -42,28 +55,29 @@ def read_container(clip: Clip, sampling: Sampling, check: Check) -> Iterator[Pla
     found = 0
     with _said() as said:
         try:
-            frames = _uniform if sampling.uniform else _first
-            for frame in frames(clip, sampling, check):
+            frames = (
+                _uniform(clip, sampling, check, said) if sampling.uniform else _first(clip, sampling, check)
+            )
+            for frame in frames:
                 found += 1
                 yield _planes(frame)
         except FFmpegError as error:
             raise ClipError("decode-failed", _words(error, said())) from None
         if not found:
             raise ClipError("decode-failed", said() or "no frame could be decoded")
-        if sampling.uniform and found < min(sampling.max_frames, sampling.frame_samples) and said():
-            # A short clip has fewer frames, a clip that was cut off has fewer and says so.
-            raise ClipError("decode-failed", f"frames are missing: {said()}")
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
     """Lets libav say what is wrong with a clip, which PyAV else keeps it from."""
-    before = av.logging.get_level()
+    before = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # what two clips have wrong alike is to be said of both
     try:
         yield
     finally:
-        av.logging.set_level(before)
+        av.logging.set_level(before[0])
+        av.logging.set_skip_repeated(before[1])
 
 
 @contextlib.contextmanager
@@ -76,7 +90,7 @@ def _said() -> Iterator[Callable[[], str]]:
 def _words(error: FFmpegError, said: str) -> str:
     """The decoder's own words, without the place of the file on this machine."""
     if "not on whitelist" in said:
-        return "is not opened: a playlist, a script or a device; expected a local video file"
+        return NOT_OPENED
     return ": ".join(word for word in (error.strerror, said) if word)
 
 
@@ -130,14 +144,21 @@ def _counted(clip: Clip, sampling: Sampling, check: Check) -> Iterator[Any]:
             return
 
 
-def _uniform(clip: Clip, sampling: Sampling, check: Check) -> Iterator[Any]:
+def _uniform(clip: Clip, sampling: Sampling, check: Check, said: Callable[[], str]) -> Iterator[Any]:
     with _open(clip) as (container, stream):
-        given = yield from _sought(container, stream, _moments(container, stream, sampling), check)
+        moments = _moments(container, stream, sampling)
+
+        def seek(moment: int) -> Iterator[Any]:
+            return _seek(clip, container, stream, moment, check)
+
+        given = yield from _sought(seek, moments, MISSING_S / (stream.time_base or 1), said)
     if not given:
         yield from _counted(clip, sampling, check)
 
 
-def _sought(container: Any, stream: Any, moments: list[int], check: Check) -> Generator[Any, None, bool]:
+def _sought(
+    seek: Callable[[int], Iterator[Any]], moments: list[int], missing: float, said: Callable[[], str]
+) -> Generator[Any, None, bool]:
     """The frames that are shown at some moments, each once; returns whether there was any."""
     frames: Iterator[Any] = iter(())
     shown = ahead = None
@@ -145,20 +166,40 @@ def _sought(container: Any, stream: Any, moments: list[int], check: Check) -> Ge
     for moment in moments:
         if ahead is None or ahead.pts <= moment:
             if seeking and (reached is None or moment > reached):
-                container.seek(moment, stream=stream, backward=True)
-                frames = _timed(_decode(container, stream, check))
+                frames = seek(moment)
                 shown, ahead = None, next(frames, None)
                 # Where a seek lands behind what was decoded already, keyframes lie further apart than
                 # the moments, and it is quicker to go on from here.
                 seeking = reached is None or (ahead is not None and ahead.pts > reached)
             while ahead is not None and (ahead.pts <= moment or shown is None):
                 shown, ahead = ahead, next(frames, None)
-        if shown is not None:
-            reached = shown.pts if reached is None else max(reached, shown.pts)
-            if shown.pts != given:
-                given = shown.pts
-                yield shown
+        if shown is None:
+            continue
+        if ahead is None and moment - shown.pts > missing and said():
+            # The last frame of a whole clip may be shown for long; a clip that was cut off says so.
+            raise ClipError("decode-failed", f"frames are missing: {said()}")
+        reached = shown.pts if reached is None else max(reached, shown.pts)
+        if shown.pts != given:
+            given = shown.pts
+            yield shown
     return given is not None
+
+
+def _seek(clip: Clip, container: Any, stream: Any, moment: int, check: Check) -> Iterator[Any]:
+    """The frames from the last keyframe at or before a moment, or from an earlier one.
+
+    Formats without an index (transport streams) guess where that is, and may guess too late; then the guess
+    is made for an earlier moment. Their very first frame no seek may find, so a clip is opened anew for it.
+    """
+    start, back = stream.start_time or 0, 0
+    while moment - back > start:
+        container.seek(moment - back, stream=stream, backward=True)
+        frames = _timed(_decode(container, stream, check))
+        first = next((frame for frame in frames if frame.key_frame), None)
+        if first is not None and first.pts <= moment:
+            return itertools.chain([first], frames)
+        back = max(2 * back, int(1 / stream.time_base))
+    return _timed(_all(clip, check))
 
 
 def _timed(frames: Iterator[Any]) -> Iterator[Any]:

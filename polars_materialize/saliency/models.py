@@ -70,11 +70,10 @@ class OnnxModel:
         with self._cores.lend(cores):
             session = self._session if cores == 1 else self._wide_session()
             output = self._run(session, to_tensor(planes, tall, wide))
-        mask = output.reshape(output.shape[-2:]) if output.ndim >= 2 and output.size else output
-        if mask.shape != (tall, wide):
+        if output.shape[-2:] != (tall, wide) or output.size != tall * wide:
             shape = "x".join(map(str, output.shape))
             raise ClipError("model-failed", f"gives {shape} for a frame of 1x3x{tall}x{wide}")
-        mask = mask[:height, :width]
+        mask = output.reshape(tall, wide)[:height, :width]
         if not np.isfinite(mask).all():
             raise ClipError("model-failed", "gives a mask with values that are not finite")
         return mask.astype(np.float32, copy=False)
@@ -123,7 +122,7 @@ class OnnxModel:
             output = self._run(self._session, np.zeros((1, 3, height, width), np.float32))
         except ClipError:
             return False
-        return output.shape[-2:] == (height, width)
+        return output.shape[-2:] == (height, width) and output.size == height * width
 
 
 def _read(path: Path, written: str) -> bytes:

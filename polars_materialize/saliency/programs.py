@@ -23,6 +23,7 @@ import numpy as np
 
 from polars_materialize.errors import OptionError
 from polars_materialize.saliency.clips import (
+    NOT_OPENED,
     OPENING,
     ClipError,
     Planes,
@@ -46,6 +47,12 @@ TICK_S = 0.1
 WORDS = 2_000
 """How much of what a program says of errors is kept, in bytes."""
 
+TO_YUV420P = (
+    "setparams=colorspace=bt709,scale=out_color_matrix=bt709:out_range=tv:flags=bicubic,format=yuv420p"
+)
+"""The filters that make 8-bit 4:2:0 of limited range. Of YUV the matrix is kept, whatever it says it is; RGB
+has none, so it gets the one that is taken off again."""
+
 HEADER = 1_000
 """More than the longest header of a YUV4MPEG2 stream or of one of its frames, in bytes."""
 
@@ -58,11 +65,13 @@ class Programs:
         ffmpeg: The `ffmpeg` program.
         ffprobe: The `ffprobe` program, which only `uniform` needs.
         all_frames: How this `ffmpeg` is told to neither repeat nor drop frames.
+        version: The version of `ffmpeg`, in its own words.
     """
 
     ffmpeg: str
     ffprobe: str | None
     all_frames: tuple[str, str]
+    version: str
 
 
 def find_programs(ffmpeg_bin: str, ffprobe_bin: str | None, base_dir: Path | None) -> Programs:
@@ -73,19 +82,29 @@ def find_programs(ffmpeg_bin: str, ffprobe_bin: str | None, base_dir: Path | Non
     """
     ffmpeg = _find("ffmpeg_bin", ffmpeg_bin, base_dir)
     ffprobe = None if ffprobe_bin is None else _find("ffprobe_bin", ffprobe_bin, base_dir)
+    told = _told(ffmpeg, ffmpeg_bin, "-h", "long")
+    # ffmpeg 5.1 gave the option its new name.
+    option = next((name for name in ("-fps_mode", "-vsync") if name in told), None)
+    if option is None:
+        raise OptionError(f"ffmpeg_bin: {ffmpeg_bin!r} is no ffmpeg", option="ffmpeg_bin")
+    version = _told(ffmpeg, ffmpeg_bin, "-version").removeprefix("ffmpeg version ").split(" ", 1)[0]
+    return Programs(ffmpeg, ffprobe, (option, "passthrough"), version.strip())
+
+
+def _told(program: str, written: str, *arguments: str) -> str:
+    """What a program says of itself."""
     try:
         told = subprocess.run(  # noqa: S603 - the user named the program
-            [ffmpeg, "-hide_banner", "-h", "long"],
+            [program, "-hide_banner", *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=True,
             timeout=60,
-        ).stdout
+        )
     except (OSError, subprocess.SubprocessError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise OptionError(f"ffmpeg_bin: {ffmpeg_bin!r} does not run: {reason}", option="ffmpeg_bin") from None
-    option = "-fps_mode" if b"-fps_mode" in told else "-vsync"  # ffmpeg 5.1 renamed it
-    return Programs(ffmpeg, ffprobe, (option, "passthrough"))
+        raise OptionError(f"ffmpeg_bin: {written!r} does not run: {reason}", option="ffmpeg_bin") from None
+    return told.stdout.decode(errors="replace")
 
 
 def _find(option: str, name: str, base_dir: Path | None) -> str:
@@ -160,7 +179,7 @@ def _frames(
         *_input_options(),
         *seek,
         *("-i", _url(clip), "-map", "0:V:0", *amount, *programs.all_frames),
-        *("-vf", "scale=out_range=tv:flags=bicubic,format=yuv420p", "-f", "yuv4mpegpipe", "pipe:1"),
+        *("-vf", TO_YUV420P, "-f", "yuv4mpegpipe", "pipe:1"),
     ]
     with _running(command, check) as output:
         stream = _Stream(output)
@@ -232,7 +251,7 @@ def _output(process: subprocess.Popen[bytes], check: Check) -> Iterator[bytes]:
 def _own_words(words: str, command: object) -> str:
     """The program's own words, without the place of the file on this machine."""
     if "not on whitelist" in words:
-        return "is not opened: a playlist, a script or a device; expected a local video file"
+        return NOT_OPENED
     words = re.sub(r"\[[^\]]* @ 0x[0-9a-f]+\] ", "", words)  # places in memory differ from run to run
     for argument in command if isinstance(command, list) else []:
         if str(argument).startswith("file:"):

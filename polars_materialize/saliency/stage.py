@@ -14,13 +14,16 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from polars_materialize.errors import ExtraError
 from polars_materialize.saliency.clips import ClipError, file_state
 from polars_materialize.saliency.raw import read_raw
 from polars_materialize.saliency.reducers import moments, reducer
+from polars_materialize.saliency.spectral import SpectralResidual
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -62,6 +65,14 @@ class Result:
     stored: tuple[int, int] | None = None
 
 
+class _Known:
+    """Results of clips, by what identifies them; one run at a time adds to them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.results: dict[object, Result] = {}
+
+
 @dataclass(frozen=True)
 class Stage:
     """How clips are measured.
@@ -83,9 +94,13 @@ class Stage:
     timeout_s: float
     programs: Programs | None
     workers: int
+    _known: _Known = field(default_factory=_Known, repr=False, compare=False)
 
     def run(self, clips: Sequence[Clip], progress: Callable[[int, int], None] | None = None) -> list[Result]:
         """Measures clips; a clip that fails says so in its result.
+
+        A clip that was measured before, and has not changed since, is not decoded again: a lazy plan may ask
+        for the same clips several times, even while it is collected once.
 
         Args:
             clips: The clips, each of which is decoded once.
@@ -94,8 +109,14 @@ class Stage:
         Raises:
             ExtraError: If a clip needs PyAV and it is not installed.
         """
-        with self._decoder(clips):
-            return self._run(clips, progress)
+        with self._known.lock, self._decoder(clips):
+            states = [_identity(clip) for clip in clips]
+            new = [place for place, state in enumerate(states) if state not in self._known.results]
+            found = dict(zip(new, self._run([clips[place] for place in new], progress), strict=True))
+            for place, result in found.items():
+                if result.status == "ok":
+                    self._known.results[states[place]] = result
+            return [found.get(place) or self._known.results[state] for place, state in enumerate(states)]
 
     def _decoder(self, clips: Sequence[Clip]) -> AbstractContextManager[None]:
         """What has to be in force while clips are decoded."""
@@ -138,6 +159,14 @@ class Stage:
                     flight.thread.join(GRACE_S)
                 pool.shutdown(wait=True, cancel_futures=True)
         return [results[index] for index in range(len(clips))]
+
+    def versions(self) -> dict[str, str]:
+        """The versions of what decides results."""
+        packages = ["numpy"]
+        packages += [] if isinstance(self.model, SpectralResidual) else ["onnxruntime"]
+        packages += [] if self.programs is not None else ["av"]
+        found = {package: version(package) for package in packages if find_spec(package) is not None}
+        return found if self.programs is None else {**found, "ffmpeg": self.programs.version}
 
     def measure(self, clip: Clip, pool: ThreadPoolExecutor, watch: Watch) -> Result:
         """Measures one clip, its frames on a pool.
@@ -190,6 +219,15 @@ class Stage:
         from polars_materialize.saliency.containers import read_container  # noqa: PLC0415 - needs PyAV
 
         return read_container(clip, self.sampling, check)
+
+
+def _identity(clip: Clip) -> object:
+    """What is the same as long as a clip would give the same result."""
+    try:
+        state: object = file_state(clip)
+    except ClipError as error:
+        state = error.status
+    return clip.path, clip.width, clip.height, state
 
 
 class _Flight:
