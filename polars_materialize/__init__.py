@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from polars_materialize.labels import LABEL_SCHEMA
     from polars_materialize.options import LabelFile, Sidecar
     from polars_materialize.reports import BatchReport, LabelAudit, SaliencyAudit, ScoreAudit
-    from polars_materialize.saliency_joins import add_saliency, measure_saliency
+    from polars_materialize.saliency_frames import add_saliency, measure_saliency
     from polars_materialize.saliency_runs import materialize_saliency
     from polars_materialize.score_joins import join_scores
     from polars_materialize.score_runs import materialize_scores
@@ -66,9 +66,9 @@ _HOMES = {
     "MaterializeError": "errors",
     "SaliencyAudit": "reports",
     "ScoreAudit": "reports",
-    "add_saliency": "saliency_joins",
+    "add_saliency": "saliency_frames",
     "materialize_saliency": "saliency_runs",
-    "measure_saliency": "saliency_joins",
+    "measure_saliency": "saliency_frames",
     "LABEL_SCHEMA": "labels",
     "LabelAudit": "reports",
     "LabelFile": "options",

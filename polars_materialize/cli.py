@@ -246,6 +246,7 @@ def saliency_table(argv: Sequence[str], /, **options: Any) -> None:
         )
     for failure in audit.failures[:FAILURES]:
         path = "a row without a path" if failure.path is None else failure.path
+        path = path if path.isprintable() else repr(path)
         click.echo(f"{path}: {failure.status}: {failure.message}", err=True)
     if audit.clips.failed > FAILURES:
         click.echo(

@@ -150,7 +150,7 @@ class SaliencyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         height_column: The column with its height.
         root: The folder that relative paths of clips are relative to.
         ffmpeg_bin: The `ffmpeg` program to decode with; else PyAV, in process.
-        ffprobe_bin: The `ffprobe` program to find out durations with; else PyAV.
+        ffprobe_bin: The `ffprobe` program, which `uniform` needs beside `ffmpeg_bin`.
         model_path: The ONNX network; else the spectral residual, which needs none.
         model_id: What to call it; else the model file's stem, or `spectral_residual`.
         max_frames: How many frames of a clip are considered at most.

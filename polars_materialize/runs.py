@@ -89,7 +89,7 @@ class Run(Generic[AnyPlan, AnyEvidence, Audit]):
     plan: Callable[[pl.Schema], AnyPlan]
     evidence: Callable[[AnyPlan, pl.DataFrame], AnyEvidence]
     audit: Callable[[AnyPlan, AnyEvidence, dict[str, Any]], Audit]
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: Callable[[AnyPlan], Mapping[str, str]] = field(default=lambda _: {})
 
 
 @contextlib.contextmanager
@@ -175,7 +175,7 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[AnyPlan, AnyEvid
         if context.manifest is not None and inputs.described()["manifest"] != [context.manifest[0]]:
             raise InputChangedError.of(context.manifest[0]["path"])
         outputs = {run.target: describe(target, part, hashed=context.hasher is not None)}
-        provenance = _provenance(table, context, inputs, outputs, run.versions)
+        provenance = _provenance(table, context, inputs, outputs, run.versions(plan))
         audit = run.audit(plan, evidence, provenance)
         if audit_json is not None:
             audit_part.write_bytes(reports.to_json(audit))

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from polars_materialize.options import SaliencyOptions, SaliencyTable
 from polars_materialize.reports import SaliencyAudit
 from polars_materialize.runs import Context, PathLike, Run, builtins, check_outputs, run_table, single_run
-from polars_materialize.saliency_joins import (
-    SaliencyEvidence,
-    SaliencyPlan,
-    check_saliency_options,
-    load_stage,
-    plan_saliency,
-)
+from polars_materialize.saliency_joins import SaliencyEvidence, SaliencyPlan, plan_saliency
+from polars_materialize.saliency_stages import check_saliency_options, load_stage, make_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,8 +31,8 @@ def materialize_saliency(
     width_column: str = "width",
     height_column: str = "height",
     root: PathLike | None = None,
-    ffmpeg_bin: str | None = None,
-    ffprobe_bin: str | None = None,
+    ffmpeg_bin: PathLike | None = None,
+    ffprobe_bin: PathLike | None = None,
     model_path: PathLike | None = None,
     model_id: str | None = None,
     max_frames: int = 8,
@@ -110,18 +107,14 @@ def materialize_saliency(
         ...     (audit.ok, audit.failed, audit.failures[0].status)
         (1, 1, 'missing-source')
     """
-    table = SaliencyTable(
-        id="",
-        input=os.fspath(input),
-        output=os.fspath(output),
-        audit_json=None if audit_json is None else os.fspath(audit_json),
+    options = make_options(
         path_column=path_column,
         width_column=width_column,
         height_column=height_column,
-        root=None if root is None else os.fspath(root),
+        root=root,
         ffmpeg_bin=ffmpeg_bin,
         ffprobe_bin=ffprobe_bin,
-        model_path=None if model_path is None else os.fspath(model_path),
+        model_path=model_path,
         model_id=model_id,
         max_frames=max_frames,
         frame_samples=frame_samples,
@@ -137,6 +130,13 @@ def materialize_saliency(
         default_height=default_height,
         decode_timeout_s=decode_timeout_s,
     )
+    table = SaliencyTable(
+        id="",
+        input=os.fspath(input),
+        output=os.fspath(output),
+        audit_json=None if audit_json is None else os.fspath(audit_json),
+        **msgspec.structs.asdict(options),
+    )
     entrypoint = "saliency table" if argv else "materialize_saliency"
     with single_run(entrypoint, argv=argv, base_dir=base_dir, hashed=hashed, progress=progress) as context:
         return run_saliency_table(table, context)
@@ -145,12 +145,19 @@ def materialize_saliency(
 def run_saliency_table(table: SaliencyTable, context: Context) -> SaliencyAudit:
     """Runs one table of saliency; see `materialize_saliency`."""
     check_saliency_table(table)
-    stage = load_stage(table, context.base_dir, None)
     model = [] if table.model_path is None else [context.locate(table.model_path)]
 
     def plan(schema: pl.Schema) -> SaliencyPlan:
         return plan_saliency(
-            schema, table, stage, table=table.input, base_dir=context.base_dir, progress=context.progress
+            schema,
+            table,
+            load_stage(table, context.base_dir, None),
+            table=table.input,
+            base_dir=context.base_dir,
+            outputs=[
+                context.locate(path)[1] for path in (table.output, table.audit_json) if path is not None
+            ],
+            progress=context.progress,
         )
 
     def audit(plan: SaliencyPlan, evidence: SaliencyEvidence, provenance: dict[str, Any]) -> SaliencyAudit:
@@ -183,7 +190,7 @@ def run_saliency_table(table: SaliencyTable, context: Context) -> SaliencyAudit:
         plan=plan,
         evidence=SaliencyPlan.evidence,
         audit=audit,
-        versions=stage.versions(),
+        versions=lambda plan: plan.stage.versions(),
     )
     return run_table(table, context, run)
 

@@ -120,6 +120,23 @@ def evenly(count: int, samples: int) -> list[int]:
     return [index * count // parts for index in range(parts)]
 
 
+def shown_for(times: Sequence[int], duration: int | None) -> int:
+    """How long a clip's frames are shown, in the units of their times.
+
+    Args:
+        times: When each is shown, in order.
+        duration: What the stream says of it, if anything. What a container says is of all of its streams.
+
+    Example:
+        >>> shown_for([0, 40, 80], None), shown_for([0, 40, 80], 125)
+        (120, 125)
+    """
+    if duration:
+        return duration
+    span = times[-1] - times[0]
+    return span + span // max(1, len(times) - 1)
+
+
 def take_first(
     frames: Callable[[], Iterator[Frame]], sampling: Sampling, size: Callable[[Frame], int]
 ) -> Iterator[Frame]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -24,7 +23,7 @@ from polars_materialize.saliency.clips import (
     ClipError,
     Planes,
     evenly,
-    frame_bytes,
+    shown_for,
     take_first,
 )
 from polars_materialize.saliency.raw import sampled
@@ -131,7 +130,12 @@ def _all(clip: Clip, check: Check) -> Iterator[Any]:
 
 
 def _first(clip: Clip, sampling: Sampling, check: Check) -> Iterator[Any]:
-    return take_first(lambda: _all(clip, check), sampling, lambda f: frame_bytes(f.width, f.height))
+    return take_first(lambda: _all(clip, check), sampling, _size)
+
+
+def _size(frame: Any) -> int:
+    """What a frame takes in memory, in bytes."""
+    return sum(plane.buffer_size for plane in frame.planes)
 
 
 def _counted(clip: Clip, sampling: Sampling, check: Check) -> Iterator[Any]:
@@ -146,7 +150,7 @@ def _counted(clip: Clip, sampling: Sampling, check: Check) -> Iterator[Any]:
 
 def _uniform(clip: Clip, sampling: Sampling, check: Check, said: Callable[[], str]) -> Iterator[Any]:
     with _open(clip) as (container, stream):
-        moments = _moments(container, stream, sampling)
+        moments = _moments(clip, stream, sampling, check, said)
 
         def seek(moment: int) -> Iterator[Any]:
             return _seek(clip, container, stream, moment, check)
@@ -193,7 +197,10 @@ def _seek(clip: Clip, container: Any, stream: Any, moment: int, check: Check) ->
     """
     start, back = stream.start_time or 0, 0
     while moment - back > start:
-        container.seek(moment - back, stream=stream, backward=True)
+        try:
+            container.seek(moment - back, stream=stream, backward=True)
+        except FFmpegError:
+            break
         frames = _timed(_decode(container, stream, check))
         first = next((frame for frame in frames if frame.key_frame), None)
         if first is not None and first.pts <= moment:
@@ -206,17 +213,29 @@ def _timed(frames: Iterator[Any]) -> Iterator[Any]:
     return (frame for frame in frames if frame.pts is not None)
 
 
-def _moments(container: Any, stream: Any, sampling: Sampling) -> list[int]:
-    """The sampled moments of a clip, in its stream's own units of time; none if it has no duration."""
-    if stream.duration is not None:
-        duration = stream.duration
-    elif container.duration is not None and stream.time_base:
-        duration = int(Fraction(container.duration, av.time_base) / stream.time_base)
-    else:
-        return []
-    start = stream.start_time or 0
+def _moments(clip: Clip, stream: Any, sampling: Sampling, check: Check, said: Callable[[], str]) -> list[int]:
+    """The sampled moments of a clip, in its stream's own units of time; none if its frames have no times."""
+    start, duration = stream.start_time, stream.duration
+    if start is None or not duration:
+        times = _times(clip, check)
+        if said():
+            raise ClipError("decode-failed", f"frames are missing: {said()}")
+        if not times:
+            return []
+        start, duration = times[0], shown_for(times, None)
     wanted = evenly(sampling.max_frames, sampling.frame_samples)
     return [start + moment * duration // sampling.max_frames for moment in wanted]
+
+
+def _times(clip: Clip, check: Check) -> list[int]:
+    """When the frames of a clip are shown, from its packets alone: nothing is decoded."""
+    times = []
+    with _open(clip) as (container, stream):
+        for packet in container.demux(stream):
+            check()
+            if packet.pts is not None:
+                times.append(packet.pts)
+    return sorted(times)
 
 
 def _planes(frame: Any) -> Planes:

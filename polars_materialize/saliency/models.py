@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 
     from polars_materialize.saliency.clips import Planes
 
-MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
-"""What heights and widths may have to be multiples of: powers of two, since networks halve and double."""
+MULTIPLES = (1, 2, 4, 8, 12, 14, 16, 28, 32, 64, 128)
+"""What heights and widths may have to be multiples of: networks halve and double, or cut patches."""
+
+EXTERNAL_DATA = b"\n\x08location\x12"
+"""How an ONNX file says that weights are in another file: an entry with the key `location`."""
+
+WIDE_CORES = 4
+"""How many cores large frames are lent, if there are as many."""
 
 SHARE = 1920 * 1088
 """How many pixels of a frame one core is lent for. Larger frames are lent more cores, and so fewer of them
@@ -55,24 +61,23 @@ class OnnxModel:
         """
         self._content = _read(path, written)
         self._cores = _Cores(workers)
-        self._workers = workers
+        self._wide_cores = min(workers, WIDE_CORES)
         self._session = _session(self._content, written, threads=1)
         self._wide: Any = None
         self._wide_lock = threading.Lock()
         self._input, self._fixed = _input(self._session, written)
-        self._multiple = self._find_multiple()
+        self._multiple = self._find_multiple(written)
 
     def mask(self, planes: Planes) -> npt.NDArray[np.float32]:
         """The saliency of a frame; it is padded to what the network takes, and its mask cropped."""
         width, height = planes.size
         tall, wide = self._padded(height, width)
-        cores = min(self._workers, -(-height * width // SHARE))
+        cores = 1 if height * width <= SHARE else self._wide_cores
         with self._cores.lend(cores):
             session = self._session if cores == 1 else self._wide_session()
             output = self._run(session, to_tensor(planes, tall, wide))
         if output.shape[-2:] != (tall, wide) or output.size != tall * wide:
-            shape = "x".join(map(str, output.shape))
-            raise ClipError("model-failed", f"gives {shape} for a frame of 1x3x{tall}x{wide}")
+            raise ClipError("model-failed", _wrong_shape(output, tall, wide))
         mask = output.reshape(tall, wide)[:height, :width]
         if not np.isfinite(mask).all():
             raise ClipError("model-failed", "gives a mask with values that are not finite")
@@ -99,37 +104,57 @@ class OnnxModel:
         """The same network for frames that are lent several cores."""
         with self._wide_lock:
             if self._wide is None:
-                self._wide = _session(self._content, "", threads=self._workers)
+                self._wide = _session(self._content, "", threads=self._wide_cores)
         return self._wide
 
-    def _find_multiple(self) -> int:
+    def _find_multiple(self, written: str) -> int:
         """The least that heights and widths have to be a multiple of, found by trying small pictures.
 
         An ONNX file does not say it. A network that takes no small picture at all may want larger ones.
+
+        Raises:
+            ModelError: If it takes none of them.
         """
-        if self._fixed != (None, None):
-            return 1
+        reason = None
         for least in (64, 256):
             for multiple in MULTIPLES:
                 # Odd multiples, or a picture could fit a larger multiple by chance.
                 odd = -(-least // multiple) | 1
-                if all(self._takes(a * multiple, b * multiple) for a, b in ((odd, odd + 2), (odd + 2, odd))):
+                sizes = ((odd * multiple, (odd + 2) * multiple), ((odd + 2) * multiple, odd * multiple))
+                reason = next(filter(None, (self._refusal(*size) for size in sizes)), None)
+                if reason is None:
                     return multiple
-        return 1
+        raise ModelError(f"{written}: takes no picture of those tried: {reason}", path=written)
 
-    def _takes(self, height: int, width: int) -> bool:
+    def _refusal(self, height: int, width: int) -> str | None:
+        """Why the network does not take a picture, if it does not."""
+        height, width = self._fixed[0] or height, self._fixed[1] or width
         try:
             output = self._run(self._session, np.zeros((1, 3, height, width), np.float32))
-        except ClipError:
-            return False
-        return output.shape[-2:] == (height, width) and output.size == height * width
+        except ClipError as error:
+            return error.message
+        if output.shape[-2:] == (height, width) and output.size == height * width:
+            return None
+        return _wrong_shape(output, height, width)
+
+
+def _wrong_shape(output: npt.NDArray[Any], height: int, width: int) -> str:
+    shape = "x".join(map(str, output.shape))
+    return f"gives {shape} for a frame of 1x3x{height}x{width}"
 
 
 def _read(path: Path, written: str) -> bytes:
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{written}: cannot be read: {error.strerror}", path=written) from None
+    if EXTERNAL_DATA in content:
+        # onnxruntime would look for them in the working directory, whatever that is.
+        raise ModelError(
+            f"{written}: keeps weights in other files; expected a network in one file, with its weights",
+            path=written,
+        )
+    return content
 
 
 def _session(content: bytes, written: str, *, threads: int) -> Any:
@@ -161,6 +186,9 @@ def _input(session: Any, written: str) -> tuple[str, tuple[int | None, int | Non
     batch, channels, height, width = inputs[0].shape
     if (isinstance(batch, int) and batch != 1) or (isinstance(channels, int) and channels != 3):
         raise ModelError(f"{written}: takes {found}; {expected}", path=written)
+    gives = session.get_outputs()[0].type
+    if gives not in ("tensor(float)", "tensor(double)", "tensor(float16)"):
+        raise ModelError(f"{written}: gives {gives}; expected a mask of floats in 0..1", path=written)
     fixed = (height if isinstance(height, int) else None, width if isinstance(width, int) else None)
     return inputs[0].name, fixed
 

@@ -29,6 +29,7 @@ from polars_materialize.saliency.clips import (
     Planes,
     evenly,
     frame_bytes,
+    shown_for,
     split_planes,
     take_first,
 )
@@ -52,6 +53,9 @@ TO_YUV420P = (
 )
 """The filters that make 8-bit 4:2:0 of limited range. Of YUV the matrix is kept, whatever it says it is; RGB
 has none, so it gets the one that is taken off again."""
+
+INDEXED = ("mov", "matroska")
+"""The formats in which a seek is known to land where it should."""
 
 HEADER = 1_000
 """More than the longest header of a YUV4MPEG2 stream or of one of its frames, in bytes."""
@@ -139,38 +143,72 @@ def read_program(clip: Clip, sampling: Sampling, programs: Programs, check: Chec
 
 
 def _uniform(clip: Clip, sampling: Sampling, programs: Programs, check: Check) -> Iterator[Planes]:
-    """The frames that are shown at moments spread over the clip, each by a seek of its own."""
-    times, start = _times(programs, clip, check)
-    duration = times[-1] - times[0] + (times[-1] - times[0]) / max(1, len(times) - 1)
-    given = None
-    for moment in evenly(sampling.max_frames, sampling.frame_samples):
-        shown = times[bisect.bisect_right(times, times[0] + moment * duration / sampling.max_frames) - 1]
-        if shown == given:
-            continue
-        given = shown
+    """The frames that are shown at moments spread over the clip."""
+    found = _probe(programs, clip, check)
+    duration = shown_for(found.times, found.duration)
+    moments = evenly(sampling.max_frames, sampling.frame_samples)
+    wanted = [found.times[0] + moment * duration // sampling.max_frames for moment in moments]
+    shown = list(dict.fromkeys(bisect.bisect_right(found.times, moment) - 1 for moment in wanted))
+    if not found.indexed:
+        # Without an index a seek may land anywhere, so the clip is decoded up to the last of them.
+        chosen = "+".join(f"eq(n\\,{index})" for index in shown)
+        amount = ["-frames:v", str(len(shown))]
+        yield from _frames(programs, clip, amount, check, filters=f"select={chosen},")
+        return
+    for index in shown:
         # Half a millisecond early: the program rounds to its own clock, and must not round past the frame.
-        seconds = max(0.0, float(shown - start) - 0.0005)
+        seconds = max(0.0, float(found.times[index] * found.unit - found.start) - 0.0005)
         yield from _frames(programs, clip, ["-frames:v", "1"], check, seek=["-ss", f"{seconds:.6f}"])
 
 
-def _times(programs: Programs, clip: Clip, check: Check) -> tuple[list[Fraction], Fraction]:
-    """When each frame of a clip is shown, and when the clip starts, in seconds; from its packets alone."""
+@dataclass(frozen=True)
+class _Probed:
+    """What the packets of a clip say.
+
+    Attributes:
+        times: When each frame is shown, in order.
+        unit: What times are counted in, in seconds.
+        duration: How long the stream is, in the same, if it says so.
+        start: When the file starts, in seconds.
+        indexed: Whether its format knows where its keyframes are.
+    """
+
+    times: list[int]
+    unit: Fraction
+    duration: int | None
+    start: Fraction
+    indexed: bool
+
+
+def _probe(programs: Programs, clip: Clip, check: Check) -> _Probed:
     assert programs.ffprobe is not None, "checked with the options"  # noqa: S101
-    entries = "packet=pts:stream=time_base:format=start_time"
+    entries = "packet=pts:stream=time_base,duration_ts:format=start_time,format_name"
     asked = ["-select_streams", "V:0", "-show_entries", entries, "-of", "json=compact=1"]
     command = [programs.ffprobe, "-v", "error", *_input_options(), *asked, _url(clip)]
     with _running(command, check) as output:
         content = b"".join(output)
     found = json.loads(content)
-    unit = Fraction(next((stream["time_base"] for stream in found.get("streams", [])), "0"))
-    times = sorted(packet["pts"] * unit for packet in found.get("packets", []) if "pts" in packet)
+    times = sorted(packet["pts"] for packet in found.get("packets", []) if "pts" in packet)
     if not times:
         raise ClipError("decode-failed", "says no times of its frames; frame_selection 'first' needs none")
-    return times, Fraction(found.get("format", {}).get("start_time", "0"))
+    stream, container = found["streams"][0], found.get("format", {})
+    return _Probed(
+        times=times,
+        unit=Fraction(stream["time_base"]),
+        duration=stream.get("duration_ts"),
+        start=Fraction(container.get("start_time", "0")),
+        indexed=container.get("format_name", "").split(",")[0] in INDEXED,
+    )
 
 
 def _frames(
-    programs: Programs, clip: Clip, amount: Sequence[str], check: Check, seek: Sequence[str] = ()
+    programs: Programs,
+    clip: Clip,
+    amount: Sequence[str],
+    check: Check,
+    *,
+    seek: Sequence[str] = (),
+    filters: str = "",
 ) -> Iterator[Planes]:
     """Frames as the program writes them: YUV4MPEG2, which says its own geometry."""
     command = [
@@ -179,15 +217,17 @@ def _frames(
         *_input_options(),
         *seek,
         *("-i", _url(clip), "-map", "0:V:0", *amount, *programs.all_frames),
-        *("-vf", TO_YUV420P, "-f", "yuv4mpegpipe", "pipe:1"),
+        *("-vf", filters + TO_YUV420P, "-f", "yuv4mpegpipe", "pipe:1"),
     ]
     with _running(command, check) as output:
         stream = _Stream(output)
         head = stream.line()
         if not head.startswith(b"YUV4MPEG2 "):
             raise ClipError("decode-failed", "no frame could be decoded")
-        sizes = {field[:1]: field[1:] for field in head.split()[1:]}
-        width, height = int(sizes[b"W"]), int(sizes[b"H"])
+        found = re.search(rb" W(\d{1,5}) H(\d{1,5}) ", head)
+        if found is None:
+            raise ClipError("decode-failed", "the program wrote no width and height")
+        width, height = map(int, found.groups())
         while stream.line().startswith(b"FRAME"):
             content = stream.read(frame_bytes(width, height))
             yield split_planes(np.frombuffer(content, np.uint8), width, height)
@@ -260,10 +300,10 @@ def _own_words(words: str, command: object) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    """Ends a program, and what it has started even if it has ended itself."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 class _Stream:

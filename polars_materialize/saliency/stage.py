@@ -1,8 +1,8 @@
 """The stage: distinct clips in, a result for each out.
 
 Every clip in flight has a thread that decodes it and hands its frames, one by one, to a pool that runs the
-model: decoding goes on beside inference, frames of one clip or of several fill all cores, and a clip never
-has more frames in memory than are being worked on. The masks of a clip are reduced in the order of its
+model: decoding goes on beside inference, frames of one clip or of several fill all cores, and there are never
+many more frames in memory than are being worked on. The masks of a clip are reduced in the order of its
 frames, so results do not depend on how many workers there were.
 """
 
@@ -15,6 +15,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from polars_materialize.saliency.reducers import moments, reducer
 from polars_materialize.saliency.spectral import SpectralResidual
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
@@ -129,6 +130,7 @@ class Stage:
         return listening()
 
     def _run(self, clips: Sequence[Clip], progress: Callable[[int, int], None] | None) -> list[Result]:
+        slots = threading.Semaphore(2 * self.workers)  # each a frame in memory
         results: dict[int, Result] = {}
         waiting = deque(enumerate(clips))
         flying: dict[int, _Flight] = {}
@@ -138,14 +140,15 @@ class Stage:
                 while waiting or flying:
                     while waiting and len(flying) < self.workers + 1:
                         index, clip = waiting.popleft()
-                        flying[index] = _Flight(self, clip, pool, index, landed)
+                        flying[index] = _Flight(self, clip, pool, _Slots(slots))
+                        flying[index].start(index, landed)
                     try:
                         index, result = landed.get(timeout=TICK_S)
                     except queue.Empty:
                         for index, flight in list(flying.items()):
                             if flight.watch.hangs:
                                 results[index] = Result("decode-failed", flight.watch.too_long)
-                                flying.pop(index).watch.cancel()
+                                flying.pop(index).leave()
                     else:
                         if index in flying:
                             results[index] = result
@@ -168,8 +171,14 @@ class Stage:
         found = {package: version(package) for package in packages if find_spec(package) is not None}
         return found if self.programs is None else {**found, "ffmpeg": self.programs.version}
 
-    def measure(self, clip: Clip, pool: ThreadPoolExecutor, watch: Watch) -> Result:
-        """Measures one clip, its frames on a pool.
+    def measure(self, clip: Clip, pool: ThreadPoolExecutor, slots: _Slots, watch: Watch) -> Result:
+        """Measures one clip.
+
+        Args:
+            clip: The clip.
+            pool: What works on its frames.
+            slots: One for each of its frames that is in memory.
+            watch: Its time.
 
         Raises:
             ClipError: If it has no result.
@@ -178,30 +187,49 @@ class Stage:
         if clip.is_raw and not (clip.width > 0 and clip.height > 0):
             raise ClipError(
                 "missing-geometry",
-                "raw video says no width and height, and neither do its row and the defaults",
+                "raw video needs width and height in whole pixels, in its row or else by default",
             )
         masks = reducer(self.aggregator, self.ema_alpha)
         ahead: deque[tuple[Planes, Future[Any]]] = deque()
         frames, size, stored = 0, None, None
+        decoded = watch.over(self._frames(clip, watch.check))
+
+        def reduce_next() -> None:
+            planes, mask = ahead[0]
+            masks.add(mask.result(), planes.y)
+            ahead.popleft()
+            slots.give_back()
+
+        def next_frame() -> Planes | None:
+            while not slots.take(0 if ahead else TICK_S):
+                watch.check()
+                if ahead:
+                    reduce_next()
+            planes = None
+            try:
+                planes = next(decoded, None)
+            finally:
+                if planes is None:
+                    slots.give_back()
+            return planes
+
         try:
-            for planes in watch.over(self._frames(clip, watch.check)):
+            while (planes := next_frame()) is not None:
+                ahead.append((planes, pool.submit(self.model.mask, planes)))
                 frames += 1
                 if size is not None and planes.size != size:
-                    raise ClipError(
-                        "decode-failed",
-                        f"changes from {_by(size)} to {_by(planes.size)} in its {frames}. frame",
-                    )
+                    changed = f"changes from {_by(size)} to {_by(planes.size)} in its {frames}. frame"
+                    raise ClipError("decode-failed", changed)
                 size, stored = planes.size, planes.stored
-                ahead.append((planes, pool.submit(self.model.mask, planes)))
                 if len(ahead) > self.workers:
-                    done, mask = ahead.popleft()
-                    masks.add(mask.result(), done.y)
+                    reduce_next()
             while ahead:
-                done, mask = ahead.popleft()
-                masks.add(mask.result(), done.y)
+                reduce_next()
         finally:
+            decoded.close()
             for _, mask in ahead:
                 mask.cancel()
+                slots.give_back()
         if not frames:
             raise ClipError("decode-failed", "no frame could be decoded")
         if file_state(clip) != state:
@@ -230,33 +258,54 @@ def _identity(clip: Clip) -> object:
     return clip.path, clip.width, clip.height, state
 
 
+class _Slots:
+    """A clip's share of the frames that may be in memory, of all clips together."""
+
+    def __init__(self, free: threading.Semaphore) -> None:
+        self._free = free
+        self._held = 0
+        self._lock = threading.Lock()
+
+    def take(self, timeout: float) -> bool:
+        """Takes a slot, if there is one in time."""
+        if not self._free.acquire(timeout=timeout):
+            return False
+        with self._lock:
+            self._held += 1
+        return True
+
+    def give_back(self, count: int | None = 1) -> None:
+        """Gives slots back, by default one; none that were given back already."""
+        with self._lock:
+            given = self._held if count is None else min(count, self._held)
+            self._held -= given
+        if given:
+            self._free.release(given)
+
+
 class _Flight:
     """A clip in flight: its thread, which ends with the process even if a decoder hangs in it."""
 
-    def __init__(
-        self,
-        stage: Stage,
-        clip: Clip,
-        pool: ThreadPoolExecutor,
-        index: int,
-        landed: queue.SimpleQueue[tuple[int, Result]],
-    ) -> None:
+    def __init__(self, stage: Stage, clip: Clip, pool: ThreadPoolExecutor, slots: _Slots) -> None:
         self.watch = Watch(stage.timeout_s)
+        self._slots = slots
+        self._measure = partial(stage.measure, clip, pool, slots, self.watch)
+
+    def start(self, index: int, landed: queue.SimpleQueue[tuple[int, Result]]) -> None:
+        """Measures the clip in a thread, which puts its index and its result into a queue."""
         self.thread = threading.Thread(
-            target=self._fly, args=(stage, clip, pool, index, landed), daemon=True, name=f"clip-{index}"
+            target=self._fly, args=(index, landed), daemon=True, name=f"clip-{index}"
         )
         self.thread.start()
 
-    def _fly(
-        self,
-        stage: Stage,
-        clip: Clip,
-        pool: ThreadPoolExecutor,
-        index: int,
-        landed: queue.SimpleQueue[tuple[int, Result]],
-    ) -> None:
+    def leave(self) -> None:
+        """Leaves the clip behind: its decoder hangs."""
+        self.watch.cancel()
+        self._slots.give_back(None)
+
+    def _fly(self, index: int, landed: queue.SimpleQueue[tuple[int, Result]]) -> None:
         try:
-            result = stage.measure(clip, pool, self.watch)
+            result = self._measure()
         except ClipError as error:
             result = Result(error.status, error.message)
         except Exception as error:  # noqa: BLE001 - whatever one clip breaks must not stop the others
@@ -276,7 +325,7 @@ class Watch:
         self._cancelled = False
         self.too_long = f"decoding took longer than decode_timeout_s {timeout_s:g}"
 
-    def over(self, frames: Iterator[Planes]) -> Iterator[Planes]:
+    def over(self, frames: Iterator[Planes]) -> Generator[Planes, None, None]:
         """The same frames, with the time taken that each of them takes."""
         try:
             while True:
@@ -284,7 +333,8 @@ class Watch:
                 try:
                     planes = next(frames, None)
                 finally:
-                    self._taken_s, self._since = self._seconds(), None
+                    taken, self._since = self._seconds(), None
+                    self._taken_s = taken
                 if planes is None:
                     return
                 yield planes
