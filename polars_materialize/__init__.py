@@ -33,20 +33,28 @@ if TYPE_CHECKING:
     from polars_materialize.score_runs import materialize_scores
     from polars_materialize.scores import SCORE_SCHEMA
     from polars_materialize.sidecars import scan_scores
+    from polars_materialize.signal_mix.audit import audit_signals
+    from polars_materialize.signal_mix.families import Family
+    from polars_materialize.signal_mix.files import audit_tables
+    from polars_materialize.signal_mix.reports import SignalReport
     from polars_materialize.tables import scan_table, sink_table
 
 __all__ = [
     "LABEL_SCHEMA",
     "SCORE_SCHEMA",
     "BatchReport",
+    "Family",
     "LabelAudit",
     "LabelFile",
     "MaterializeError",
     "SaliencyAudit",
     "ScoreAudit",
     "Sidecar",
+    "SignalReport",
     "__version__",
     "add_saliency",
+    "audit_signals",
+    "audit_tables",
     "join_labels",
     "join_scores",
     "materialize_labels",
@@ -63,6 +71,7 @@ __all__ = [
 _HOMES = {
     "SCORE_SCHEMA": "scores",
     "BatchReport": "reports",
+    "Family": "signal_mix.families",
     "MaterializeError": "errors",
     "SaliencyAudit": "reports",
     "ScoreAudit": "reports",
@@ -73,6 +82,9 @@ _HOMES = {
     "LabelAudit": "reports",
     "LabelFile": "options",
     "Sidecar": "options",
+    "SignalReport": "signal_mix.reports",
+    "audit_signals": "signal_mix.audit",
+    "audit_tables": "signal_mix.files",
     "join_labels": "label_joins",
     "join_scores": "score_joins",
     "materialize_labels": "label_runs",

@@ -19,6 +19,7 @@ from polars_materialize._version import __version__
 from polars_materialize.errors import MaterializeError, OptionError
 from polars_materialize.options import LabelFile, LabelOptions, SaliencyOptions, ScoreOptions, Sidecar
 from polars_materialize.progress import Progress
+from polars_materialize.signal_mix.options import SignalOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,6 +48,15 @@ HELP = {
     "bad_policy": "What to do with rows whose score is marked as bad.",
     "prefix": "What the names of the new columns begin with.",
     "overwrite": "Replace columns that the table already has.",
+    "target": "The column that signals are to explain; else the first known name a table has.",
+    "top_k": "How many rows the lists for people show.",
+    "redundancy_threshold": "From which |r| on two signals say the same.",
+    "complement_threshold": "Up to which |r| two signals complement each other.",
+    "target_threshold": "From which |r| with the target on they may.",
+    "min_finite_ratio": "The least share of finite values of a healthy column.",
+    "min_std": "What the standard deviation of a healthy column is above.",
+    "sample": "How many rows of each table to look at; else all.",
+    "seed": "What decides which.",
 }
 
 SALIENCY_HELP = {
@@ -88,6 +98,8 @@ def _options(struct: type[msgspec.Struct], texts: Mapping[str, str] = HELP) -> C
                 kind |= {"type": click.Choice(get_args(hints[field.name])), "show_default": True}
             elif field.default is not None:
                 kind |= {"type": hints[field.name], "show_default": True}
+            elif int in get_args(hints[field.name]):
+                kind["type"] = int
             command = click.option(flag, **kind)(command)
         return command
 
@@ -268,6 +280,36 @@ def saliency_table(argv: Sequence[str], /, **options: Any) -> None:
 def saliency_batch(argv: Sequence[str], /, *, allow_row_failures: bool, **options: Any) -> None:
     """Add saliency to every table of a manifest."""
     _run_batch("saliency", argv, options, allow_row_failures=allow_row_failures)
+
+
+@cli.command("signal-mix")
+@click.option(
+    "--input",
+    "inputs",
+    required=True,
+    multiple=True,
+    metavar="[LABEL=]PATH",
+    help="A table, or a glob of its shards; may be repeated.",
+)
+@click.option("--out-json", help="Where to write the report.")
+@click.option("--out-md", help="Where to write the report for people.")
+@click.option("--out-html", help="Where to write the report as a page with pictures.")
+@click.option("--families", help="A file (JSON) of families that extend or replace the built-in ones.")
+@click.option("--baseline", help="The JSON report of an earlier audit to compare with.")
+@_options(SignalOptions)
+@click.pass_obj
+def signal_mix(argv: Sequence[str], /, inputs: tuple[str, ...], **options: Any) -> None:
+    """Say which signal families tables cover, and how their columns relate.
+
+    Without an output the report for people goes to stdout.
+    """
+    from polars_materialize.signal_mix.files import audit_tables  # noqa: PLC0415 - polars is slow to import
+
+    report = audit_tables(inputs, argv=argv, **options)
+    if not any(options[name] for name in ("out_json", "out_md", "out_html")):
+        click.echo(report.to_markdown(), nl=False)
+    counts = " ".join(f"{name}={report.summary[name]}" for name in report.summary)
+    click.echo(f"signal-mix: {counts}", err=True)
 
 
 def _run_batch(

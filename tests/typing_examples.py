@@ -36,3 +36,8 @@ def runs_return_structs() -> None:
     assert_type(pm.materialize_saliency("f.parquet", "o.parquet", model_path="net.onnx"), pm.SaliencyAudit)
     assert_type(pm.run_batch("manifest.json", kind="mos-labels"), pm.BatchReport)
     assert_type(pm.scan_table("shards/*.parquet"), pl.LazyFrame)
+
+
+def audits_are_structs(eager: pl.DataFrame, lazy: pl.LazyFrame) -> None:
+    assert_type(pm.audit_signals({"before": eager, "after": lazy}, target="mos"), pm.SignalReport)
+    assert_type(pm.audit_tables(["a=f.parquet"], families=[pm.Family(name="x")]), pm.SignalReport)
