@@ -138,6 +138,14 @@ class Side(Protocol):
     """A table's side of a join: what its rows are known by, and the columns that they get."""
 
     @property
+    def columns(self) -> Mapping[str, pl.DataType]:
+        """The new columns."""
+
+    @property
+    def drops(self) -> bool:
+        """Whether rows may be dropped."""
+
+    @property
     def evidence_schema(self) -> pl.Schema:
         """The schema of the evidence: what rows are known by, and what was found."""
 

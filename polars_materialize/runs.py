@@ -18,7 +18,16 @@ from polars_materialize import reports
 from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError
 from polars_materialize.paths import reads
 from polars_materialize.provenance import Hasher, Inputs, describe, run_provenance
-from polars_materialize.tables import File, check_sink, find, scan_files, staged, write
+from polars_materialize.tables import (
+    File,
+    Splice,
+    check_sink,
+    find,
+    scan_files,
+    staged,
+    write,
+    write_spliced,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -170,7 +179,13 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[AnyPlan, AnyEvid
         footer = {}
         if out.format == "parquet":
             footer[FOOTER_KEY] = reports.to_json(run.audit(plan, evidence, {})).decode()
-        write(joined, out, part, footer)
+        spliced = Splice.of(features, plan.side.columns) if out.format == "parquet" else None
+        if spliced is not None and not plan.side.drops:
+            added = joined.select(list(plan.side.columns))
+            names = joined.collect_schema().names()
+            write_spliced(spliced, added, out, part, names=names, metadata=footer)
+        else:
+            write(joined, out, part, footer)
         inputs.refuse_changed()
         if context.manifest is not None and inputs.described()["manifest"] != [context.manifest[0]]:
             raise InputChangedError.of(context.manifest[0]["path"])

@@ -113,6 +113,11 @@ class SaliencySide:
             )
 
     @property
+    def drops(self) -> bool:
+        """Whether rows may be dropped: never."""
+        return False
+
+    @property
     def columns(self) -> dict[str, pl.DataType]:
         """The new columns; an empty name is a column that nobody wants."""
         options = self.options

@@ -19,7 +19,8 @@ from polars_materialize.errors import TableError, first_line
 from polars_materialize.names import refuse_patterns
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds
 from polars_materialize.tables.files import TEXT_FORMATS, File, find
-from polars_materialize.tables.sinks import check_sink, sink_table, staged, write
+from polars_materialize.tables.sinks import check_sink, sink_table, staged, write, write_spliced
+from polars_materialize.tables.splice import Splice
 
 if TYPE_CHECKING:
     import os
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "File",
     "Records",
+    "Splice",
     "check_sink",
     "find",
     "read_records",
@@ -36,6 +38,7 @@ __all__ = [
     "sink_table",
     "staged",
     "write",
+    "write_spliced",
 ]
 
 

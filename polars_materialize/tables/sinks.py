@@ -19,7 +19,9 @@ from polars_materialize.tables.dtypes import instance
 from polars_materialize.tables.files import TEXT_FORMATS, File
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from polars_materialize.tables.splice import Splice
 
 GROUP_ROWS = 131_072
 """Rows of a Parquet row group or an Arrow batch; Polars' own choice depends on the number of cores."""
@@ -97,10 +99,36 @@ def write(frame: pl.LazyFrame, file: File, part: Path, metadata: Mapping[str, st
     Raises:
         OutputError: If the file cannot be written.
     """
+    with _writing(file, part) as stream:
+        _sink(frame, file, stream, metadata)
+
+
+def write_spliced(
+    splice: Splice,
+    added: pl.LazyFrame,
+    file: File,
+    part: Path,
+    *,
+    names: Sequence[str],
+    metadata: Mapping[str, str],
+) -> None:
+    """Writes a Parquet table with new columns into `part`, its old columns as they are; see `Splice`.
+
+    Raises:
+        OutputError: If the file cannot be written.
+        TableError: If a file of the table is cut off.
+    """
+    with _writing(file, part) as stream:
+        splice.write(added, names, stream, metadata)
+
+
+@contextlib.contextmanager
+def _writing(file: File, part: Path) -> Iterator[BinaryIO]:
+    """A stream to `part`, which is on the disk when the block has ended."""
     try:
         # Opened here, so that a sink which an interrupt leaves behind has no file to make later on.
         with part.open("wb") as stream, pl.Config(streaming_chunk_size=MORSEL_ROWS):
-            _sink(frame, file, stream, metadata)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
     except MaterializeError:
