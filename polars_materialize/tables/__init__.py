@@ -19,6 +19,7 @@ from polars_materialize.errors import TableError, first_line
 from polars_materialize.names import refuse_patterns
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds
 from polars_materialize.tables.files import TEXT_FORMATS, File, find
+from polars_materialize.tables.parallel import in_order
 from polars_materialize.tables.sinks import check_sink, sink_table, staged, write, write_spliced
 from polars_materialize.tables.splice import Splice
 
@@ -129,13 +130,27 @@ def _inspect(file: File, key_columns: Sequence[str]) -> dtypes.Profile:
             return dtypes.Profile(schema=dict(_scan_ipc(file).collect_schema()))
         if file.format == "csv":
             return csv.infer(file, key_columns)
-        rows = sum(jsonl.infer(chunk, profile).height for chunk in _json_chunks(file))
+        rows = _infer_json(file, profile)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TableError(file.written, f"cannot be read: {first_line(error)}") from None
     if not rows and file.format == "jsonl":
         raise TableError(file.written, "the file is empty; expected one JSON object a line")
     profile.plain &= file.format == "jsonl"
     return profile
+
+
+def _infer_json(file: File, profile: dtypes.Profile) -> int:
+    """Infers the schema of JSON, chunks side by side; returns how many rows there are."""
+
+    def infer(chunk: chunks.Chunk) -> tuple[dtypes.Profile, int]:
+        own = dtypes.Profile()
+        return own, jsonl.infer(chunk, own).height
+
+    rows = 0
+    for own, height in in_order(infer, _json_chunks(file)):
+        profile.merge(own)
+        rows += height
+    return rows
 
 
 def _scan(file: File, schema: pl.Schema, mixed: frozenset[dtypes.Path], *, plain: bool) -> pl.LazyFrame:

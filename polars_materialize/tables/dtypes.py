@@ -149,11 +149,12 @@ class Profile:
                 self.inexact.add(path)
 
     def merge(self, other: Profile) -> None:
-        """Takes in what was seen in another file of the same table."""
+        """Takes in what was seen in another part of the same table."""
         self.schema = unite_schemas(self.schema, other.schema)
         self.inexact |= other.inexact
         self.negative |= other.negative
         self.nested |= other.nested
+        self.plain &= other.plain
 
     def mixed(self) -> frozenset[Path]:
         """Where lists and objects stand beside other values, and so become JSON text."""

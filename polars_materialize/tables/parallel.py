@@ -1,0 +1,39 @@
+"""Work on several items at a time, with results in the order of the items."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """The results of work on items, as many at a time as Polars has threads; no more items are held.
+
+    The first error of an item, in their order, ends it.
+
+    Example:
+        >>> list(in_order(len, ["a", "bc", ""]))
+        [1, 2, 0]
+    """
+    workers = pl.thread_pool_size()
+    ahead: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="tables") as pool:
+        try:
+            for item in items:
+                ahead.append(pool.submit(work, item))
+                if len(ahead) > workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
