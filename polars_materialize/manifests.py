@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from polars_materialize.errors import ManifestError, did_you_mean, listing
-from polars_materialize.paths import reads
+from polars_materialize.paths import Readers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -218,11 +218,12 @@ def check_paths(
         place = f"$.tables[{index}]"
         outputs += [(f"{place}.{field}", manifest.base_dir / path) for field, path in paths.outputs]
         inputs += [(f"{place}.{field}", path) for field, path in paths.inputs]
+    readers = Readers(manifest.base_dir, inputs)
     for place, path in outputs:
         real = os.path.realpath(path)
         if real in taken:
             raise ManifestError(manifest.written, f"is also {taken[real]}", place=place)
         taken[real] = place
-        for other, pattern in inputs:
-            if reads(manifest.base_dir, pattern, real):
-                raise ManifestError(manifest.written, f"is also an input, {other}", place=place)
+        other = readers.of(real)
+        if other is not None:
+            raise ManifestError(manifest.written, f"is also an input, {other}", place=place)

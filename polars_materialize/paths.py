@@ -9,15 +9,46 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+
+class Readers:
+    """Many inputs, and which of them reads a file: one look for each file, not one for each of both."""
+
+    def __init__(self, base_dir: Path | None, inputs: Iterable[tuple[str, str]]) -> None:
+        """Takes note of inputs.
+
+        Args:
+            base_dir: What they are relative to.
+            inputs: What to call each, and its path, glob or folder.
+        """
+        self._base_dir = Path() if base_dir is None else base_dir
+        self._places: dict[str, str] = {}
+        self._globs: dict[str, str] = {}
+        for place, pattern in inputs:
+            whole = self._base_dir / pattern
+            if whole.exists() or not glob.has_magic(pattern):
+                self._places.setdefault(os.path.realpath(whole), place)
+            else:
+                self._globs.setdefault(pattern, place)
+
+    def of(self, real: str) -> str | None:
+        """What reads the file at `real`, if an input does."""
+        for path in (real, os.path.dirname(real)):  # noqa: PTH120 - text, as realpath gives it
+            if path in self._places:
+                return self._places[path]
+        found = (
+            place for pattern, place in self._globs.items() if _matches_glob(self._base_dir, pattern, real)
+        )
+        return next(found, None)
 
 
 def reads(base_dir: Path | None, pattern: str, real: str) -> bool:
     """Whether an input (a file, a glob or a folder) reads the file at `real`."""
-    base_dir = Path() if base_dir is None else base_dir
-    whole = base_dir / pattern
-    if whole.exists() or not glob.has_magic(pattern):
-        return os.path.realpath(whole) in (real, os.path.dirname(real))  # noqa: PTH120 - text, as realpath gives it
+    return Readers(base_dir, [("", pattern)]).of(real) is not None
+
+
+def _matches_glob(base_dir: Path, pattern: str, real: str) -> bool:
     parts = PurePath(pattern).parts
     plain = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     folder = os.path.realpath(base_dir.joinpath(*parts[:plain]))
