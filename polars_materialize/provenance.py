@@ -149,7 +149,7 @@ class Inputs:
             for watched in files.values():
                 if watched.digest is not None:
                     watched.digest.result()
-                if _state(watched.path) != watched.state:
+                if file_state(watched.path) != watched.state:
                     raise InputChangedError.of(watched.written)
 
     def described(self) -> dict[str, list[Described]]:
@@ -166,7 +166,7 @@ class _Watched:
     def __init__(self, written: str, path: Path, hasher: Hasher | None) -> None:
         self.written = written
         self.path = path
-        self.state = _state(path)
+        self.state = file_state(path)
         self.digest = None if hasher is None else hasher.submit(written, path, self.state)
 
     def described(self) -> Described:
@@ -175,7 +175,8 @@ class _Watched:
         return _described(self.written, "file", digest, size)
 
 
-def _state(path: Path) -> tuple[int, ...] | None:
+def file_state(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is written to; none if there is no file."""
     try:
         status = path.stat()
     except OSError:

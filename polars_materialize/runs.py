@@ -17,7 +17,7 @@ import msgspec
 from polars_materialize import reports
 from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError
 from polars_materialize.paths import reads
-from polars_materialize.provenance import Hasher, Inputs, describe, run_provenance
+from polars_materialize.provenance import Hasher, Inputs, describe, file_state, run_provenance
 from polars_materialize.tables import (
     File,
     Splice,
@@ -43,8 +43,49 @@ AnyPlan = TypeVar("AnyPlan", bound="Plan")
 AnyEvidence = TypeVar("AnyEvidence", bound="Evidence")
 Audit = TypeVar("Audit", bound=msgspec.Struct)
 Entry = TypeVar("Entry", bound=msgspec.Struct)
+MEMO_BYTES = 2**27
+"""How much evidence is kept for the next table of a batch."""
+
 FOOTER_KEY = "polars_materialize.audit"
 """Where a Parquet output keeps its own audit, less its provenance: that lists every input file."""
+
+
+class Memo:
+    """Evidence that tables of one batch share: read once, for as long as its files do not change."""
+
+    def __init__(self) -> None:
+        """Begins with nothing known."""
+        self._known: dict[object, pl.DataFrame] = {}
+
+    def read(
+        self,
+        entries: Sequence[tuple[Entry, Sequence[File]]],
+        read: Callable[[], pl.DataFrame],
+        *options: object,
+    ) -> pl.DataFrame:
+        """What `read` gives; what it gave before, if that was for the same files and options.
+
+        Args:
+            entries: What is read: entries, and the files of each.
+            read: Reads it.
+            options: What else decides what is read.
+        """
+        states = tuple(
+            (msgspec.json.encode(entry), tuple((file.written, file_state(file.path)) for file in files))
+            for entry, files in entries
+        )
+        key = states, options
+        if key not in self._known:
+            frame = read()
+            if self._size() + frame.estimated_size() > MEMO_BYTES:
+                self._known.clear()
+            if frame.estimated_size() > MEMO_BYTES:
+                return frame
+            self._known[key] = frame
+        return self._known[key]
+
+    def _size(self) -> int:
+        return sum(int(frame.estimated_size()) for frame in self._known.values())
 
 
 @dataclass(frozen=True)
@@ -58,6 +99,7 @@ class Context:
         hasher: What hashes inputs; without, an audit's hashes are null.
         manifest: The manifest that the table is from, described as it was read, and where it is.
         progress: Told how many clips are done, of how many.
+        memo: What tables share.
     """
 
     entrypoint: str
@@ -66,6 +108,7 @@ class Context:
     hasher: Hasher | None = None
     manifest: tuple[Described, Path] | None = None
     progress: Callable[[int, int], None] | None = None
+    memo: Memo = field(default_factory=Memo)
 
     def locate(self, written: str) -> tuple[str, Path]:
         """A path as written, and where it is."""
@@ -130,7 +173,7 @@ def check_outputs(table: msgspec.Struct, target: str = "out") -> None:
         File.of(getattr(table, target))
     except TableError as error:
         raise OptionError(f"{target}: {error}", option=target) from None
-    audit_json: str | None = getattr(table, "audit_json")  # noqa: B009 - every table has it, whatever its kind
+    audit_json: str | None = getattr(table, "audit_json")  # noqa: B009 - every table has it
     if audit_json is not None and (not audit_json.strip() or "\0" in audit_json):
         raise OptionError("audit_json: expected a path", option="audit_json")
 

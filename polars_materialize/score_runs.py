@@ -110,7 +110,8 @@ def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
     sidecars = find_sidecars([Sidecar.of(entry) for entry in table.scores], context.base_dir)
 
     def plan(schema: pl.Schema) -> ScorePlan:
-        scores = read_scores(sidecars, score_key_field=table.score_key_field, score_field=table.score_field)
+        fields = {"score_key_field": table.score_key_field, "score_field": table.score_field}
+        scores = context.memo.read(sidecars, lambda: read_scores(sidecars, **fields), *fields.values())
         return plan_scores(schema, scores, table, table=table.features)
 
     def audit(plan: ScorePlan, evidence: ScoreEvidence, provenance: dict[str, Any]) -> ScoreAudit:
