@@ -15,7 +15,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import polars_materialize as pm
-from polars_materialize import errors
+from polars_materialize import errors, runs
+from polars_materialize.options import Sidecar
+from polars_materialize.runs import Memo
+from polars_materialize.tables import File
 
 SUFFIXES = [
     *(".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".csv", ".arrow", ".feather", ".ipc"),
@@ -666,3 +669,63 @@ def test_a_label_file_may_spell_its_key_column_in_several_ways(tmp_path):
     result = pm.join_labels(pl.DataFrame({"clip_id": ["a", "b"]}), pm.scan_labels(tmp_path / "l.jsonl"))
 
     assert result.get_column("mos").to_list() == [1.0, 2.0]
+
+
+# --- what tables of a batch share ---------------------------------------------------------------------
+
+
+def memo_of(path):
+    """A memo, what it is asked to read, and how often it has."""
+    memo, reads = Memo(), []
+    entries = [(Sidecar(str(path)), [File.of(path)])]
+
+    def read():
+        reads.append(path.read_text())
+        return pl.DataFrame({"text": [path.read_text()]})
+
+    return memo, entries, read, reads
+
+
+def test_shared_evidence_is_read_once(tmp_path):
+    path = tmp_path / "s.jsonl"
+    path.write_text("a")
+    memo, entries, read, reads = memo_of(path)
+
+    found = [memo.read(entries, read, None).item() for _ in range(3)]
+
+    assert (found, reads) == (["a"] * 3, ["a"])
+
+
+def test_shared_evidence_is_read_anew_where_files_or_options_differ(tmp_path):
+    path = tmp_path / "s.jsonl"
+    path.write_text("a")
+    memo, entries, read, reads = memo_of(path)
+    memo.read(entries, read, None)
+
+    path.write_text("bc")
+
+    assert memo.read(entries, read, None).item() == "bc"
+    memo.read(entries, read, "another field")
+    memo.read([(Sidecar(str(path), label="x"), entries[0][1])], read, None)
+    assert len(reads) == 4
+
+
+def test_evidence_that_cannot_be_read_is_not_kept(tmp_path):
+    path = tmp_path / "s.jsonl"
+    path.write_text("a")
+    memo, entries, read, _ = memo_of(path)
+
+    with pytest.raises(ZeroDivisionError):
+        memo.read(entries, lambda: 1 / 0)
+
+    assert memo.read(entries, read).item() == "a"
+
+
+def test_evidence_beyond_the_limit_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "MEMO_BYTES", 0)
+    path = tmp_path / "s.jsonl"
+    path.write_text("a")
+    memo, entries, read, reads = memo_of(path)
+
+    assert [memo.read(entries, read).item() for _ in range(2)] == ["a", "a"]
+    assert len(reads) == 2
