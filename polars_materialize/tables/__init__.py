@@ -306,8 +306,7 @@ def _read_chunks(
 def _read_rows(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:
     if file.format == "jsonl":
         empty = True
-        for chunk in chunks.read_lines(file):
-            frame = jsonl.infer(chunk, dtypes.Profile())
+        for chunk, frame in in_order(_inferred, chunks.read_lines(file)):
             empty = False
             yield chunk, _repeat(file.written, frame.height), frame
         if empty:
@@ -320,6 +319,10 @@ def _read_rows(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:
         row = pl.int_range(frame.height, eager=True).cast(pl.String)
         place = f"{file.written}: rows[" + row + "]"
     yield place, _repeat(file.written, frame.height), frame
+
+
+def _inferred(chunk: chunks.Chunk) -> tuple[chunks.Chunk, pl.DataFrame]:
+    return chunk, jsonl.infer(chunk, dtypes.Profile())
 
 
 def _parts(chunk: chunks.Chunk | pl.Series, source: pl.Series, frame: pl.DataFrame) -> Iterator[Records]:
