@@ -210,7 +210,7 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[AnyPlan, AnyEvid
                 problem = f"would be an input too, by {pattern!r}; expected a place outside of it"
                 raise OutputError(f"{path}: {problem}", path=path)
 
-    lf = scan_files(features, [run.key_column] if run.key_column else [])
+    lf = scan_files(features, [run.key_column] if run.key_column else [], keep=True)
     plan = run.plan(lf.collect_schema())
     check_sink(out, plan.side.attach(lf, plan.side.evidence_schema.to_frame().lazy()).collect_schema())
     evidence = run.evidence(plan, plan.side.distinct_values(lf).collect())

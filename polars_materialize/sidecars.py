@@ -28,7 +28,7 @@ from polars_materialize.errors import (
 )
 from polars_materialize.options import Sidecar
 from polars_materialize.scores import FILE_NAME, SCORE_FIELDS, SCORE_SCHEMA, means_ok, slug, unusable_rows
-from polars_materialize.tables import File, Records, find, read_records
+from polars_materialize.tables import File, Records, find, in_order, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -145,14 +145,18 @@ def read_scores(
     parts: list[pl.DataFrame] = []
     problems: list[tuple[str, str]] = []
     count = 0
-    for given, files in sidecars:
+
+    def read(entry: tuple[Sidecar, Sequence[File]]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        given, files = entry
         sidecar = msgspec.structs.replace(
             given,
             key_field=given.key_field or score_key_field,
             score_field=given.score_field or score_field,
         )
         part = _read_entry(sidecar, files)
-        wrong = unusable_rows(part, sidecar)
+        return part, unusable_rows(part, sidecar)
+
+    for part, wrong in in_order(read, sidecars):
         problems += wrong.head(LISTED).rows()
         count += wrong.height
         parts.append(part)

@@ -31,7 +31,7 @@ from polars.testing import assert_frame_equal
 from polars.testing.parametric import dataframes
 
 import polars_materialize as pm
-from polars_materialize import errors
+from polars_materialize import errors, tables
 from polars_materialize.tables import chunks, csv
 
 BINARY = [".parquet", ".pq", ".arrow", ".feather", ".ipc"]
@@ -1226,3 +1226,49 @@ def test_real_tables_survive_every_format(shared, tmp_path):
             again = read(tmp_path / f"x{suffix}")
             assert again.columns == frame.columns
             assert again.rows() == frame.rows()
+
+
+# --- rows that a run keeps ----------------------------------------------------------------------------
+
+KEPT = {
+    "plain": ['{"a": 1, "b": "x"}', '{"a": 2, "b": "y"}'] * 20,
+    "late": ['{"a": 1}'] * 20 + ['{"a": 1, "b": 2.5}'] * 20,
+    "null": ['{"a": null, "b": 1}'] * 20 + ['{"a": 3, "b": 1}'] * 20,
+    "only nulls": ['{"a": null}'] * 20 + ['{"a": "x"}'] * 20,
+    "mixed": ['{"a": 1}'] * 20 + ['{"a": "x"}'] * 20,
+    "wide": ['{"a": 1}'] * 20 + ['{"a": 1.5}'] * 20 + ['{"a": 9007199254740993}'] * 20,
+    "nested": ['{"a": {"x": 1}, "l": [1]}'] * 20 + ['{"l": [], "a": {"y": 2, "x": null}}'] * 20,
+    "objects and text": ['{"a": {"x": 1}}'] * 20 + ['{"a": "x"}'] * 20,
+    "tokens": ['{"a": NaN}', '{"a": -Infinity}', '{"a": 0.5}'] * 10,
+    "blank": ["", '{"a": 1}', "   "] * 10,
+}
+
+
+@pytest.mark.parametrize("limit", [2**28, 300, 0])
+@pytest.mark.parametrize("name", KEPT)
+def test_rows_that_were_kept_are_the_rows(tmp_path, monkeypatch, name, limit):
+    monkeypatch.setattr(tables.chunks, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(tables, "KEPT_BYTES", limit)
+    path = tmp_path / "t.jsonl"
+    path.write_text("\n".join(KEPT[name]) + "\n")
+    (tmp_path / "u.json").write_text(f"[{','.join(line for line in KEPT[name] if line.strip())}]")
+
+    for file in ("t.jsonl", "u.json"):
+        expected = pm.scan_table(tmp_path / file).collect()
+        found = tables.scan_files(tables.find(str(tmp_path / file)), keep=True).collect()
+        assert_frame_equal(found, expected)
+
+
+def test_small_tables_are_parsed_once(tmp_path, monkeypatch):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"a": 1}\n')
+    lf = tables.scan_files(tables.find(str(path)), keep=True)
+
+    path.unlink()
+
+    assert lf.collect().rows() == [(1,)]
+    path.write_text('{"a": 1}\n')
+    monkeypatch.setattr(tables, "KEPT_BYTES", 1)
+    lf = tables.scan_files(tables.find(str(path)), keep=True)
+    path.write_text('{"a": 5}\n')
+    assert lf.collect().rows() == [(5,)]

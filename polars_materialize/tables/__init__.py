@@ -33,6 +33,7 @@ __all__ = [
     "Splice",
     "check_sink",
     "find",
+    "in_order",
     "read_records",
     "scan_files",
     "scan_table",
@@ -41,6 +42,10 @@ __all__ = [
     "write",
     "write_spliced",
 ]
+
+
+KEPT_BYTES = 2**28
+"""How much of a table that was parsed to find its schema a run keeps."""
 
 
 def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
@@ -74,15 +79,18 @@ def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
     return scan_files(find(path))
 
 
-def scan_files(files: Sequence[File], key_columns: Sequence[str] = ()) -> pl.LazyFrame:
+def scan_files(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: bool = False) -> pl.LazyFrame:
     """Opens the files of one table; see `scan_table`.
 
     Args:
         files: The files.
         key_columns: Columns of CSV files that hold keys, beside those with a name that says so: they become
             numbers only if no cell could be spelled otherwise, since `1.10` and `1.1` are two clips.
+        keep: Keep the rows of JSON files that had to be parsed to find their schema, if they are small:
+            for runs, which look at a table twice and do not outlive it.
     """
-    found = [_inspect(file, key_columns) for file in files]
+    kept = _Kept(KEPT_BYTES if keep else 0)
+    found = [_inspect(file, key_columns, kept) for file in files]
     for file, profile in zip(files, found, strict=True):
         refuse_patterns(profile.schema, file.written)
     _refuse_disagreement(files, found)
@@ -93,7 +101,9 @@ def scan_files(files: Sequence[File], key_columns: Sequence[str] = ()) -> pl.Laz
     frames = []
     for file, profile in zip(files, found, strict=True):
         own = pl.Schema({name: schema[name] for name in profile.schema})
-        frame = _scan(file, own, mixed, plain=profile.plain and not mixed)
+        frame = kept.table(file, own, mixed)
+        if frame is None:
+            frame = _scan(file, own, mixed, plain=profile.plain and not mixed)
         if own != schema:
             frame = frame.select(
                 pl.col(name) if name in own else pl.lit(None, dtype=dtype).alias(name)
@@ -120,7 +130,42 @@ def _refuse_disagreement(files: Sequence[File], profiles: Sequence[dtypes.Profil
                 first[name] = (file, dtype)
 
 
-def _inspect(file: File, key_columns: Sequence[str]) -> dtypes.Profile:
+class _Kept:
+    """Rows of files that were parsed to find their schema, as long as they are few."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._parts: dict[str, list[pl.DataFrame] | None] = {}
+
+    def add(self, file: File, part: pl.DataFrame) -> None:
+        """Keeps rows, or lets go of all of the file's."""
+        parts = self._parts.setdefault(file.written, [])
+        if parts is None or part.is_empty():
+            return
+        size = int(part.estimated_size())
+        if size <= self._left:
+            self._left -= size
+            parts.append(part)
+        else:
+            self._left += sum(int(known.estimated_size()) for known in parts)
+            self._parts[file.written] = None
+
+    def table(self, file: File, schema: pl.Schema, mixed: frozenset[dtypes.Path]) -> pl.LazyFrame | None:
+        """The rows of a file, if they were kept, and were parsed as the whole of the table has to be."""
+        parts = self._parts.get(file.written)
+        if not parts or mixed:
+            return None
+        if any(dtype not in (schema[n], pl.Null()) for part in parts for n, dtype in part.schema.items()):
+            return None
+        whole = []
+        for part in parts:
+            absent = (name for name, dtype in schema.items() if part.schema.get(name) != dtype)
+            nulls = {name: pl.lit(None, schema[name]) for name in absent}
+            whole.append(part.with_columns(**nulls).select(schema.names()))
+        return pl.concat(whole, how="vertical").lazy()
+
+
+def _inspect(file: File, key_columns: Sequence[str], kept: _Kept) -> dtypes.Profile:
     """A file's schema, and what else decides how it is read."""
     profile = dtypes.Profile()
     try:
@@ -130,7 +175,7 @@ def _inspect(file: File, key_columns: Sequence[str]) -> dtypes.Profile:
             return dtypes.Profile(schema=dict(_scan_ipc(file).collect_schema()))
         if file.format == "csv":
             return csv.infer(file, key_columns)
-        rows = _infer_json(file, profile)
+        rows = _infer_json(file, profile, kept)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TableError(file.written, f"cannot be read: {first_line(error)}") from None
     if not rows and file.format == "jsonl":
@@ -139,17 +184,18 @@ def _inspect(file: File, key_columns: Sequence[str]) -> dtypes.Profile:
     return profile
 
 
-def _infer_json(file: File, profile: dtypes.Profile) -> int:
+def _infer_json(file: File, profile: dtypes.Profile, kept: _Kept) -> int:
     """Infers the schema of JSON, chunks side by side; returns how many rows there are."""
 
-    def infer(chunk: chunks.Chunk) -> tuple[dtypes.Profile, int]:
+    def infer(chunk: chunks.Chunk) -> tuple[dtypes.Profile, pl.DataFrame]:
         own = dtypes.Profile()
-        return own, jsonl.infer(chunk, own).height
+        return own, jsonl.infer(chunk, own)
 
     rows = 0
-    for own, height in in_order(infer, _json_chunks(file)):
+    for own, part in in_order(infer, _json_chunks(file)):
         profile.merge(own)
-        rows += height
+        kept.add(file, part)
+        rows += part.height
     return rows
 
 
