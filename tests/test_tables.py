@@ -1240,6 +1240,8 @@ KEPT = {
     "nested": ['{"a": {"x": 1}, "l": [1]}'] * 20 + ['{"l": [], "a": {"y": 2, "x": null}}'] * 20,
     "objects and text": ['{"a": {"x": 1}}'] * 20 + ['{"a": "x"}'] * 20,
     "tokens": ['{"a": NaN}', '{"a": -Infinity}', '{"a": 0.5}'] * 10,
+    "no fields": ["{}", '{"a": null}', "{}", '{"a": 1}'] * 5,
+    "no fields and nulls": ["{}", '{"a": null}'] * 5,
     "blank": ["", '{"a": 1}', "   "] * 10,
 }
 

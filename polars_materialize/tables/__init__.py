@@ -134,16 +134,17 @@ class _Kept:
     """Rows of files that were parsed to find their schema, as long as they are few."""
 
     def __init__(self, limit: int) -> None:
-        self._left = limit
+        self._limit = self._left = limit
         self._parts: dict[str, list[pl.DataFrame] | None] = {}
 
     def add(self, file: File, part: pl.DataFrame) -> None:
         """Keeps rows, or lets go of all of the file's."""
         parts = self._parts.setdefault(file.written, [])
-        if parts is None or part.is_empty():
+        if parts is None or not part.height:
             return
         size = int(part.estimated_size())
-        if size <= self._left:
+        # Rows without any field have no columns that could be filled up.
+        if self._limit and size <= self._left and part.width:
             self._left -= size
             parts.append(part)
         else:

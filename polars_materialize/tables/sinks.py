@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import polars as pl
 
 from polars_materialize.errors import MaterializeError, OutputError, first_line, listing
+from polars_materialize.tables.batches import each_batch
 from polars_materialize.tables.dtypes import instance
 from polars_materialize.tables.files import TEXT_FORMATS, File
 
@@ -168,7 +169,7 @@ def _sink_document(frame: pl.LazyFrame, file: File, stream: BinaryIO) -> None:
                 out.write(separator + rows.replace(b"\n", b",\n"))  # a line end is never inside of a row
                 separator = b",\n"
 
-        frame.sink_batches(add)
+        each_batch(frame, add)
         out.write(b"\n]}\n")
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import polars as pl
 
 from polars_materialize.errors import TableError
+from polars_materialize.tables.batches import each_batch
 from polars_materialize.tables.parquet import ARROW_SCHEMA, GROUP_ROWS, Footer, ParquetWriter, read_footer
 
 if TYPE_CHECKING:
@@ -87,27 +88,23 @@ class Splice:
         writer = ParquetWriter(out, names)
         cutter = _Cutter([group.get(GROUP_ROWS) for footer in self.footers for group in footer.groups])
         new: Footer | None = None
-        problem: Exception | None = None
 
         def take(batch: pl.DataFrame) -> None:
-            nonlocal new, problem
-            try:
-                for frame in cutter.add(batch) if problem is None else ():
-                    encoded, new = _encode(frame)
-                    file, source, footer, group = next(groups)
-                    parts = {name: (source, chunks) for name, chunks in footer.chunks(group).items()}
-                    chunks_of = new.chunks(new.groups[0])
-                    try:
-                        writer.add_group(group, {**parts, **{n: (encoded, c) for n, c in chunks_of.items()}})
-                    except EOFError as error:
-                        raise TableError(file.written, f"cannot be read: {error}") from None
-            except Exception as error:  # noqa: BLE001 - handed on below: Polars words it anew
-                problem = error
+            nonlocal new
+            for frame in cutter.add(batch):
+                encoded, new = _encode(frame)
+                file, source, footer, group = next(groups)
+                parts = {name: (source, chunks) for name, chunks in footer.chunks(group).items()}
+                encoded_parts = {
+                    name: (encoded, chunks) for name, chunks in new.chunks(new.groups[0]).items()
+                }
+                try:
+                    writer.add_group(group, {**parts, **encoded_parts})
+                except EOFError as error:
+                    raise TableError(file.written, f"cannot be read: {error}") from None
 
         with contextlib.closing(self._groups()) as groups:
-            added.sink_batches(take, maintain_order=True)
-        if problem is not None:
-            raise problem
+            each_batch(added, take)
         assert new is not None, "there is a row group"  # noqa: S101
         assert cutter.done, "the new columns have a value for each row"  # noqa: S101
         writer.end(self.footers[0], new, metadata)
