@@ -9,6 +9,7 @@ import hashlib
 import os
 import platform
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
 
@@ -194,13 +195,19 @@ def _identity(path: Path) -> object:
     return status.st_dev, status.st_ino
 
 
+@cache
+def _version(package: str) -> str:
+    """The version of a package; looking it up takes a millisecond, and there may be many tables."""
+    return version(package)
+
+
 def versions() -> dict[str, str]:
     """The versions that decide what a run writes."""
     return {
         "polars_materialize": __version__,
         "python": platform.python_version(),
-        "polars": version("polars"),
-        "pyarrow": version("pyarrow"),
+        "polars": _version("polars"),
+        "pyarrow": _version("pyarrow"),
     }
 
 
