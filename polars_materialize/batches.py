@@ -28,7 +28,7 @@ from polars_materialize.options import (
 from polars_materialize.provenance import Hasher, describe, describe_bytes, run_provenance
 from polars_materialize.reports import BatchReport, escape, to_json
 from polars_materialize.reports import table as table_of
-from polars_materialize.runs import Context, PathLike, builtins
+from polars_materialize.runs import Context, Memo, PathLike, builtins
 from polars_materialize.saliency_runs import check_saliency_table, run_saliency_table
 from polars_materialize.score_runs import check_score_table, run_score_table
 from polars_materialize.tables import find, staged
@@ -205,6 +205,7 @@ def run_batch(
             hasher=hasher,
             manifest=(describe_bytes(read.written, read.content), read.path),
             progress=progress,
+            memo=Memo(),
         )
         entries: list[dict[str, Any]] = []
         inputs = _Gathered()

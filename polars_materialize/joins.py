@@ -120,7 +120,7 @@ class TableSide:
         """The table with the new columns; replaced ones in their old places."""
         names = list(dict.fromkeys([*self.schema, *self.columns]))
         kept = lf.drop([name for name in self.columns if name in self.schema])
-        value = next(name for name in map("value{}".format, range(len(names) + 1)) if name not in names)
+        [value] = spare_names(names, 1)
         joined = kept.join(
             evidence.rename({self.key: value}),
             left_on=self._raw_key,
@@ -132,6 +132,18 @@ class TableSide:
             validate="m:m",  # the evidence is unique by construction, and checking costs a pass
         )
         return joined.select(names)
+
+
+def spare_names(taken: Iterable[str], count: int) -> list[str]:
+    """Names for columns that a table does not have.
+
+    Example:
+        >>> spare_names(["clip_id", "value0"], 2)
+        ['value1', 'value2']
+    """
+    known = set(taken)
+    free = (name for name in map("value{}".format, range(len(known) + count)) if name not in known)
+    return [next(free) for _ in range(count)]
 
 
 class Side(Protocol):

@@ -117,7 +117,7 @@ def run_label_table(table: LabelTable, context: Context) -> LabelAudit:
     found = find_labels(list_labels(table.labels), _label_defaults(table), context.base_dir)
 
     def plan(schema: pl.Schema) -> LabelPlan:
-        labels = context.memo.read(found, lambda: read_labels(found))
+        labels = context.read(found, lambda: read_labels(found))
         return plan_labels(schema, labels, table, table=table.features)
 
     def audit(plan: LabelPlan, evidence: LabelEvidence, provenance: dict[str, Any]) -> LabelAudit:

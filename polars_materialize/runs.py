@@ -99,7 +99,7 @@ class Context:
         hasher: What hashes inputs; without, an audit's hashes are null.
         manifest: The manifest that the table is from, described as it was read, and where it is.
         progress: Told how many clips are done, of how many.
-        memo: What tables share.
+        memo: What tables of a batch share.
     """
 
     entrypoint: str
@@ -108,7 +108,16 @@ class Context:
     hasher: Hasher | None = None
     manifest: tuple[Described, Path] | None = None
     progress: Callable[[int, int], None] | None = None
-    memo: Memo = field(default_factory=Memo)
+    memo: Memo | None = None
+
+    def read(
+        self,
+        entries: Sequence[tuple[Entry, Sequence[File]]],
+        read: Callable[[], pl.DataFrame],
+        *options: object,
+    ) -> pl.DataFrame:
+        """Evidence; for a batch see `Memo.read`, a single run has nobody to share it with."""
+        return read() if self.memo is None else self.memo.read(entries, read, *options)
 
     def locate(self, written: str) -> tuple[str, Path]:
         """A path as written, and where it is."""
@@ -222,8 +231,9 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[AnyPlan, AnyEvid
         footer = {}
         if out.format == "parquet":
             footer[FOOTER_KEY] = reports.to_json(run.audit(plan, evidence, {})).decode()
-        spliced = Splice.of(features, plan.side.columns) if out.format == "parquet" else None
-        if spliced is not None and not plan.side.drops:
+        keeps = out.format == "parquet" and not plan.side.drops
+        spliced = Splice.of(features, plan.side.columns) if keeps else None
+        if spliced is not None:
             added = joined.select(list(plan.side.columns))
             names = joined.collect_schema().names()
             write_spliced(spliced, added, out, part, names=names, metadata=footer)

@@ -21,7 +21,7 @@ from polars_materialize.errors import (
     did_you_mean,
     listing,
 )
-from polars_materialize.joins import SOURCE, sum_rows
+from polars_materialize.joins import SOURCE, spare_names, sum_rows
 from polars_materialize.names import refuse_patterns
 from polars_materialize.reports import ClipCounts, ClipFailure
 from polars_materialize.saliency_stages import VALUES
@@ -185,7 +185,7 @@ class SaliencySide:
         """
         names = list(dict.fromkeys([*self.schema, *self.columns]))
         added = self.evidence_schema.names()
-        spare = _spare_names(names, len(added))
+        spare = spare_names(names, len(added))
         joined = lf.join(
             evidence.rename(dict(zip(added, spare, strict=True))),
             left_on=[self._raw(name) for name in self.keys],
@@ -231,13 +231,6 @@ class SaliencySide:
         if options.model_id is not None:
             return options.model_id
         return SPECTRAL_RESIDUAL if options.model_path is None else Path(options.model_path).stem
-
-
-def _spare_names(taken: Sequence[str], count: int) -> list[str]:
-    """Names that a table does not have."""
-    known = set(taken)
-    free = (name for name in map("saliency_{}".format, range(len(known) + count)) if name not in known)
-    return [next(free) for _ in range(count)]
 
 
 @dataclass(frozen=True)

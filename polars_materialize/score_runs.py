@@ -111,7 +111,7 @@ def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
 
     def plan(schema: pl.Schema) -> ScorePlan:
         fields = {"score_key_field": table.score_key_field, "score_field": table.score_field}
-        scores = context.memo.read(sidecars, lambda: read_scores(sidecars, **fields), *fields.values())
+        scores = context.read(sidecars, lambda: read_scores(sidecars, **fields), *fields.values())
         return plan_scores(schema, scores, table, table=table.features)
 
     def audit(plan: ScorePlan, evidence: ScoreEvidence, provenance: dict[str, Any]) -> ScoreAudit:

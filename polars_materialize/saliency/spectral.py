@@ -30,8 +30,6 @@ RADIUS = 2
 class SpectralResidual:
     """The spectral residual of a frame's luma."""
 
-    default_id = "spectral_residual"
-
     def mask(self, planes: Planes) -> npt.NDArray[np.float32]:
         """The saliency of a frame, `[H, W]` in 0..1."""
         height, width = planes.y.shape
