@@ -217,7 +217,7 @@ def run_batch(
                 inputs.add(_describe_inputs(table, form, context))
             else:
                 inputs.add(audit["run_provenance"]["inputs"])
-                written += [describe(*context.locate(path)) for _, path in _output_paths(table, form)]
+                written += _written(table, form, context, audit)
             if entry["status"] == "error":
                 if on_failure is not None:
                     on_failure(table.id, entry["error"])
@@ -310,6 +310,15 @@ def _describe_inputs(
         if isinstance(role, list):
             role += [describe(*file) for file in files]
     return found
+
+
+def _written(table: Table, form: Kind[Table], context: Context, audit: Mapping[str, Any]) -> list[Described]:
+    """The outputs of a table; what its audit knows of them is not hashed again."""
+    known = audit["run_provenance"]["outputs"]
+    return [
+        known[name] if name in known else describe(*context.locate(path))
+        for name, path in _output_paths(table, form)
+    ]
 
 
 class _Gathered:

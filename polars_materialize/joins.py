@@ -112,7 +112,7 @@ class TableSide:
         keyed = values.with_columns(text=text).with_columns(
             key=keys.extract_key(key, self.key_regex, option="feature_key_regex")
         )
-        if self.key_normalize == "auto" and self.key_regex is None:
+        if self.key_normalize == "auto" and rule != "raw" and self.key_regex is None:
             guards.refuse_folding(keyed, column=self.key)
         return keyed.sort("text", "value", nulls_last=True, maintain_order=True)
 
@@ -212,14 +212,18 @@ def check_choices(options: object, choices: Mapping[str, Iterable[str]]) -> None
             raise OptionError(f"{option}: {value!r}; expected one of {' '.join(known)}", option=option)
 
 
+KEY_COUNTS = {
+    "rows": pl.col("rows").sum(),
+    "rows_without_key": pl.col("rows").filter(pl.col("key").is_null()).sum(),
+    "distinct_values": pl.col("text").drop_nulls().n_unique(),
+    "distinct_keys": pl.col("key").drop_nulls().n_unique(),
+}
+"""The counts of one side of a join, given its values' `text`, their `key`, and their `rows`."""
+
+
 def count_keys(keyed: pl.DataFrame) -> KeyCounts:
-    """Counts one side of a join, given its values' `text`, their `key`, and their `rows`."""
-    return KeyCounts(
-        rows=sum_rows(keyed),
-        rows_without_key=sum_rows(keyed.filter(pl.col("key").is_null())),
-        distinct_values=keyed.get_column("text").drop_nulls().n_unique(),
-        distinct_keys=keyed.get_column("key").drop_nulls().n_unique(),
-    )
+    """Counts one side of a join; see `KEY_COUNTS`."""
+    return KeyCounts(**keyed.select(**KEY_COUNTS).row(0, named=True))
 
 
 def sum_rows(keyed: pl.DataFrame) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
@@ -18,11 +18,11 @@ from polars_materialize.errors import InputChangedError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from concurrent.futures import Future
     from pathlib import Path
     from types import TracebackType
 
 SCHEMA = "ai-run-provenance-v1"
+SMALL_BYTES = 2**18
 
 Described = dict[str, Any]
 """A path: `path`, `exists`, `kind`, `sha256` (null for folders and missing files), `bytes`."""
@@ -95,10 +95,18 @@ class Hasher:
         """
         real = os.path.realpath(path)
         if real not in self._known:
-            self._known[real] = state, self._pool.submit(sha256, path)
+            self._known[real] = state, self._begin(path)
         known, digest = self._known[real]
         if known != state:
             raise InputChangedError.of(written)
+        return digest
+
+    def _begin(self, path: Path) -> Future[str]:
+        """Begins to hash a file; a small one is hashed at once, since handing it over takes longer."""
+        if path.stat().st_size > SMALL_BYTES:
+            return self._pool.submit(sha256, path)
+        digest: Future[str] = Future()
+        digest.set_result(sha256(path))
         return digest
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from polars_materialize import reports
 from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError
-from polars_materialize.paths import reads
+from polars_materialize.paths import Readers
 from polars_materialize.provenance import Hasher, Inputs, describe, file_state, run_provenance
 from polars_materialize.tables import (
     File,
@@ -56,6 +56,7 @@ class Memo:
     def __init__(self) -> None:
         """Begins with nothing known."""
         self._known: dict[object, pl.DataFrame] = {}
+        self._bytes = 0
 
     def read(
         self,
@@ -77,15 +78,15 @@ class Memo:
         key = states, options
         if key not in self._known:
             frame = read()
-            if self._size() + frame.estimated_size() > MEMO_BYTES:
+            size = int(frame.estimated_size())
+            if self._bytes + size > MEMO_BYTES:
                 self._known.clear()
-            if frame.estimated_size() > MEMO_BYTES:
+                self._bytes = 0
+            if size > MEMO_BYTES:
                 return frame
             self._known[key] = frame
+            self._bytes += size
         return self._known[key]
-
-    def _size(self) -> int:
-        return sum(int(frame.estimated_size()) for frame in self._known.values())
 
 
 @dataclass(frozen=True)
@@ -213,11 +214,12 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[AnyPlan, AnyEvid
     written = [path for path in (target, audit_json) if path is not None]
     inputs.refuse_as_outputs(context.locate(path) for path in written)
 
+    readers = Readers(context.base_dir, [(pattern, pattern) for pattern in (source, *run.paths)])
     for path in written:
-        for pattern in (source, *run.paths):
-            if reads(context.base_dir, pattern, os.path.realpath(context.locate(path)[1])):
-                problem = f"would be an input too, by {pattern!r}; expected a place outside of it"
-                raise OutputError(f"{path}: {problem}", path=path)
+        pattern = readers.of(os.path.realpath(context.locate(path)[1]))
+        if pattern is not None:
+            problem = f"would be an input too, by {pattern!r}; expected a place outside of it"
+            raise OutputError(f"{path}: {problem}", path=path)
 
     lf = scan_files(features, [run.key_column] if run.key_column else [], keep=True)
     plan = run.plan(lf.collect_schema())

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 import polars as pl
 
 from polars_materialize import guards, keys
 from polars_materialize.errors import BadScoreError, MissingScoreError, OptionError
-from polars_materialize.joins import SOURCE, Frame, TableSide, check_choices, count_keys, join, sum_rows
+from polars_materialize.joins import (
+    KEY_COUNTS,
+    SOURCE,
+    Frame,
+    TableSide,
+    check_choices,
+    count_keys,
+    join,
+    sum_rows,
+)
 from polars_materialize.options import KeyNormalize, Policy, ScoreOptions
-from polars_materialize.reports import ScoreKeyCounts, ScorerCounts
+from polars_materialize.reports import KeyCounts, ScoreKeyCounts, ScorerCounts
 from polars_materialize.scores import complete_scores, key_scores, scorer_slugs
 
 if TYPE_CHECKING:
@@ -176,67 +185,93 @@ class ScorePlan:
             BadScoreError: Under `bad_policy="fail"`.
         """
         keyed = self.side.keyed(values)
-        wide, competitors, unmatched, bad = keyed, {}, [], []
-        for scorer, slug in self.slugs.items():
-            prefix = f"{self.options.prefix}_{slug}"
-            own = self.scores.filter(pl.col("scorer") == scorer)
-            wide = _attach_scorer(wide, own, prefix)
-            state = wide.get_column(f"{prefix}_status")
-            rows = wide.select("key", "rows", scorer=pl.lit(scorer))
-            unmatched.append(rows.filter(state == "missing"))
-            bad.append(rows.filter(state == "bad"))
-            competitors[scorer] = ScorerCounts(
-                competitor=scorer,
-                column_prefix=prefix,
-                scores_loaded=own.height,
-                matched_rows=sum_rows(wide.filter(state == "ok")),
-                missing_rows=sum_rows(unmatched[-1]),
-                bad_rows=sum_rows(bad[-1]),
-                unused_scores=own.join(
-                    keyed, on="key", how="anti", nulls_equal=False, maintain_order="none"
-                ).height,
-            )
-        self._apply_fail("missing_policy", unmatched, "without a score", MissingScoreError)
-        self._apply_fail("bad_policy", bad, "with a bad score", BadScoreError)
-        kept = wide.filter(self._keeps())
+        lazy = keyed.lazy()
+        for scorer, own in self._by_scorer().items():
+            lazy = _attach_scorer(lazy, own.lazy(), self._prefix(scorer))
+        wide = lazy.collect()
+        self._apply_fail("missing", wide)
+        self._apply_fail("bad", wide)
+        kept = wide.filter(self._keeps()) if self.side.drops else wide
+        rows, competitors = self._count(wide)
         return ScoreEvidence(
             frame=kept.select(pl.col("value").alias(self.side.key), *self.side.columns),
-            input_rows=sum_rows(keyed),
-            output_rows=sum_rows(kept),
+            input_rows=rows,
+            output_rows=sum_rows(kept) if self.side.drops else rows,
             competitors=competitors,
             keys=self._key_counts(keyed),
         )
 
-    def _apply_fail(
-        self,
-        policy: str,
-        offenders: list[pl.DataFrame],
-        what: str,
-        error: type[MissingScoreError | BadScoreError],
-    ) -> None:
-        if getattr(self.options, policy) == "fail":
-            columns = ["scorer", "key", "rows"]
-            guards.refuse_status(pl.concat(offenders).select(columns), policy=policy, what=what, error=error)
+    def _prefix(self, scorer: str) -> str:
+        return f"{self.options.prefix}_{self.slugs[scorer]}"
+
+    def _by_scorer(self) -> dict[str, pl.DataFrame]:
+        """Each scorer's own scores, in the order of the columns."""
+        parts = self.scores.partition_by("scorer", as_dict=True)
+        return {scorer: parts[scorer,] for scorer in self.slugs}
+
+    def _count(self, wide: pl.DataFrame) -> tuple[int, dict[str, ScorerCounts]]:
+        """The table's rows, and what of each scorer met them."""
+        counts = {"rows": pl.col("rows").sum()}
+        for index, scorer in enumerate(self.slugs):
+            status = pl.col(f"{self._prefix(scorer)}_status")
+            for state in STATUS.categories:
+                counts[f"{state}{index}"] = pl.col("rows").filter(status == state).sum()
+            counts[f"used{index}"] = pl.col("key").filter(status != "missing").n_unique()
+        found = wide.select(**counts).row(0, named=True)
+        loaded = dict(self.scores.group_by("scorer").len().iter_rows())
+        return found["rows"], {
+            scorer: ScorerCounts(
+                competitor=scorer,
+                column_prefix=self._prefix(scorer),
+                scores_loaded=loaded[scorer],
+                matched_rows=found[f"ok{index}"],
+                missing_rows=found[f"missing{index}"],
+                bad_rows=found[f"bad{index}"],
+                # A scorer has one score for a key.
+                unused_scores=loaded[scorer] - found[f"used{index}"],
+            )
+            for index, scorer in enumerate(self.slugs)
+        }
+
+    def _apply_fail(self, status: Literal["missing", "bad"], wide: pl.DataFrame) -> None:
+        """Refuses clips of a status that the policy of its name forbids."""
+        policy, what, error = _FAILURES[status]
+        if getattr(self.options, policy) != "fail":
+            return
+        offenders = [
+            wide.filter(pl.col(f"{self._prefix(scorer)}_status") == status).select(
+                "key", "rows", scorer=pl.lit(scorer)
+            )
+            for scorer in self.slugs
+        ]
+        guards.refuse_status(
+            pl.concat(offenders).select("scorer", "key", "rows"), policy=policy, what=what, error=error
+        )
 
     def _keeps(self) -> pl.Expr:
         """Whether the policies keep the rows of a key value."""
         dropped = [
-            status
-            for policy, status in (("missing_policy", "missing"), ("bad_policy", "bad"))
-            if getattr(self.options, policy) == "drop"
+            status for status, (policy, *_) in _FAILURES.items() if getattr(self.options, policy) == "drop"
         ]
-        states = [pl.col(f"{self.options.prefix}_{slug}_status") for slug in self.slugs.values()]
+        states = [pl.col(f"{self._prefix(scorer)}_status") for scorer in self.slugs]
         return ~pl.any_horizontal(pl.lit(False), *(s == status for s in states for status in dropped))
 
     def _key_counts(self, keyed: pl.DataFrame) -> ScoreKeyCounts:
-        sides = self.scores.partition_by("scorer", as_dict=True)
+        counted = self.scores.with_columns(rows=pl.lit(1)).group_by("scorer").agg(**KEY_COUNTS)
+        own = {scorer: KeyCounts(*counts) for scorer, *counts in counted.iter_rows()}
         return ScoreKeyCounts(
-            **msgspec.structs.asdict(count_keys(keyed)),
-            scores={scorer: count_keys(sides[scorer,].with_columns(rows=pl.lit(1))) for scorer in self.slugs},
+            **msgspec.structs.asdict(count_keys(keyed)), scores={scorer: own[scorer] for scorer in self.slugs}
         )
 
 
-def _attach_scorer(wide: pl.DataFrame, own: pl.DataFrame, prefix: str) -> pl.DataFrame:
+_FAILURES: Mapping[str, tuple[str, str, type[MissingScoreError | BadScoreError]]] = {
+    "missing": ("missing_policy", "without a score", MissingScoreError),
+    "bad": ("bad_policy", "with a bad score", BadScoreError),
+}
+"""The statuses that a policy rules: its name, what is wrong in words, and what to raise."""
+
+
+def _attach_scorer(wide: pl.LazyFrame, own: pl.LazyFrame, prefix: str) -> pl.LazyFrame:
     """One scorer's five columns, for every key value."""
     columns = own.select(
         "key", *(pl.col(part).cast(dtype).alias(f"{prefix}_{part}") for part, dtype in _PARTS.items())

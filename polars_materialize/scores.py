@@ -81,7 +81,8 @@ def unusable_rows(long: pl.DataFrame, sidecar: Sidecar | None = None) -> pl.Data
         .when((pl.col("status") == "ok") & ~finite)
         .then(pl.lit(f"status ok without a usable score in {score}"))
     )
-    return long.select("place", reason=reason).filter(pl.col("reason").is_not_null())
+    wrong = long.lazy().select("place", reason=reason).filter(pl.col("reason").is_not_null())
+    return wrong.collect()
 
 
 def complete_scores(scores: pl.DataFrame) -> pl.DataFrame:
@@ -144,8 +145,8 @@ def key_scores(scores: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFram
             )
         )
     keyed = pl.concat(parts)
-    lost = keyed.filter(pl.col("key").is_null())
-    if not lost.is_empty():
+    if keyed.get_column("key").null_count():
+        lost = keyed.filter(pl.col("key").is_null())
         reason = pl.concat_str(pl.lit("no key is left of '"), "text", pl.lit("'"))
         raise SidecarError(lost.head(LISTED).select("place", reason).rows(), lost.height)
     _refuse_duplicates(keyed)
@@ -153,14 +154,14 @@ def key_scores(scores: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFram
 
 
 def _refuse_duplicates(keyed: pl.DataFrame) -> None:
+    if not keyed.group_by("scorer").agg(twice=pl.col("key").n_unique() < pl.len())["twice"].any():
+        return
     repeated = (
         keyed.group_by("scorer", "key")
         .agg(pl.col("place"), rows=pl.len())
         .filter(pl.col("rows") > 1)
         .sort("scorer", "key")
     )
-    if repeated.is_empty():
-        return
     shown = [
         f"{scorer} {key!r} at {' and '.join(places[:2])}"
         for scorer, key, places, _ in repeated.head(LISTED).iter_rows()

@@ -28,7 +28,7 @@ from polars_materialize.errors import (
 )
 from polars_materialize.options import Sidecar
 from polars_materialize.scores import FILE_NAME, SCORE_FIELDS, SCORE_SCHEMA, means_ok, slug, unusable_rows
-from polars_materialize.tables import File, Records, find, in_order, read_records
+from polars_materialize.tables import File, Records, find, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -156,7 +156,7 @@ def read_scores(
         part = _read_entry(sidecar, files)
         return part, unusable_rows(part, sidecar)
 
-    for part, wrong in in_order(read, sidecars):
+    for part, wrong in map(read, sidecars):
         problems += wrong.head(LISTED).rows()
         count += wrong.height
         parts.append(part)
@@ -188,7 +188,8 @@ def _read_entry(sidecar: Sidecar, files: Sequence[File]) -> pl.DataFrame:
             f"no row has the {option} {name!r}; the rows have {listing(columns)}"
             f"{did_you_mean(name, columns)}",
         )
-    return _named(pl.concat(parts).sort("row").drop("row"), sidecar)
+    long = parts[0] if len(parts) == 1 else pl.concat(parts).sort("row")
+    return _named(long.drop("row"), sidecar)
 
 
 @dataclass(frozen=True)
@@ -228,21 +229,23 @@ def _extract(records: Records, shape: _Shape, sidecar: Sidecar) -> pl.DataFrame:
     scorers = [fields.text(field) for field in shape.find(SCORER_FIELDS)]
     key, key_field = _key(shape, sidecar)
     long = records.frame.select(
-        pl.int_range(pl.len()).alias("height"),  # gives the frame its height if all else is a literal
+        records.row,
         fields.first(scorers, pl.String()).alias("scorer"),
         key.alias("key"),
         score.value.alias("score"),
         pl.when(is_ok).then(pl.lit("ok")).otherwise(pl.lit("bad")).alias("status"),
         runtime.alias("runtime_ms"),
         score.frames.alias("frames"),
+        records.source,
+        records.place,
         key_field.alias("key_field"),
         pl.lit(sidecar.key_normalize, dtype=pl.String).alias("key_normalize"),
         pl.lit(sidecar.key_regex, dtype=pl.String).alias("key_regex"),
-    ).with_columns(records.source, records.place, records.row)
+    )
     if sidecar.key_field == FILE_NAME:
         name = keys.normalize_key(pl.col("source"), "basename")
         long = long.with_columns(key=name, key_field=pl.lit(FILE_NAME))
-    return long.select("row", *SCORE_SCHEMA.names())
+    return long
 
 
 def _score(shape: _Shape, names: Sequence[str]) -> fields.Pooled:
@@ -286,7 +289,8 @@ def _named(long: pl.DataFrame, sidecar: Sidecar) -> pl.DataFrame:
     label = sidecar.label
     if label is None:
         return long
-    for scorer in long.get_column("scorer").drop_nulls().unique().sort():
+    own = long.get_column("scorer")
+    for scorer in own.drop_nulls().unique().sort() if own.null_count() < own.len() else ():
         if slug(scorer) != slug(label):
             place = long.filter(pl.col("scorer") == scorer).item(0, "place")
             raise ScorerNameError(

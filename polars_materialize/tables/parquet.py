@@ -133,7 +133,7 @@ class ParquetWriter:
         self._out = out
         self._names = names
         self._groups: list[Struct] = []
-        self._buffer = memoryview(bytearray(2**22))
+        self._buffer = memoryview(bytearray(2**20))
         self._at = out.write(MAGIC)
 
     def add_group(self, group: Struct, parts: Mapping[str, tuple[BinaryIO, list[Struct]]]) -> None:
@@ -149,7 +149,7 @@ class ParquetWriter:
         start = self._at
         chunks = [self._copy(parts[name][0], chunk) for name in self._names for chunk in parts[name][1]]
         metas = [chunk.get(CHUNK_META) for chunk in chunks]
-        written = Struct(dict(group.fields))
+        written = group.copy()
         written.set(CHUNKS, LIST, List(STRUCT, chunks))
         written.set(GROUP_BYTES, I64, sum(meta.get(UNCOMPRESSED) for meta in metas))
         written.set(GROUP_OFFSET, I64, start)
@@ -160,7 +160,7 @@ class ParquetWriter:
 
     def _copy(self, source: BinaryIO, chunk: Struct) -> Struct:
         """Copies a chunk's pages; what points to them is moved, what points elsewhere is left out."""
-        meta = Struct(dict(chunk.get(CHUNK_META).fields))
+        meta = chunk.get(CHUNK_META).copy()
         # A dictionary lies before the pages that use it; 0 means that there is none.
         first = min(meta.get(number) for number in PAGES if meta.get(number))
         shift = self._at - first
@@ -169,7 +169,7 @@ class ParquetWriter:
             if meta.get(number):
                 meta.set(number, I64, meta.get(number) + shift)
         meta.drop(*BLOOM_FILTER)
-        moved = Struct(dict(chunk.fields))
+        moved = chunk.copy()
         moved.drop(*PAGE_INDEX)
         moved.set(CHUNK_OFFSET, I64, chunk.get(CHUNK_OFFSET) + shift if chunk.get(CHUNK_OFFSET) else 0)
         moved.set(CHUNK_META, STRUCT, meta)
@@ -195,10 +195,10 @@ class ParquetWriter:
             metadata: Key-value metadata beside the table's.
         """
         columns = {**table.columns, **added.columns}
-        root = Struct(dict(table.meta.get(SCHEMA).items[0].fields))
+        root = table.meta.get(SCHEMA).items[0].copy()
         root.set(CHILDREN, I32, len(self._names))
         elements = [root, *itertools.chain.from_iterable(columns[name] for name in self._names)]
-        meta = Struct(dict(table.meta.fields))
+        meta = table.meta.copy()
         meta.set(SCHEMA, LIST, List(STRUCT, elements))
         meta.set(ROWS, I64, sum(group.get(GROUP_ROWS) for group in self._groups))
         meta.set(GROUPS, LIST, List(STRUCT, self._groups))

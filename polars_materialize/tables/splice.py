@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 GROUP_BYTES = 2**28
 """How much of new columns may be held at a time; how many rows a row group has, the source decides."""
 
+AT_ONCE = 100_000
+"""The rows of a table whose new columns are collected at once; starting a stream takes longer."""
+
 CHUNKS = 50_000
 """How many column chunks a footer may have; rewriting a larger one takes seconds."""
 
@@ -86,7 +89,8 @@ class Splice:
             TableError: If a file is cut off.
         """
         writer = ParquetWriter(out, names)
-        cutter = _Cutter([group.get(GROUP_ROWS) for footer in self.footers for group in footer.groups])
+        sizes = [group.get(GROUP_ROWS) for footer in self.footers for group in footer.groups]
+        cutter = _Cutter(sizes)
         new: Footer | None = None
 
         def take(batch: pl.DataFrame) -> None:
@@ -104,7 +108,10 @@ class Splice:
                     raise TableError(file.written, f"cannot be read: {error}") from None
 
         with contextlib.closing(self._groups()) as groups:
-            each_batch(added, take)
+            if sum(sizes) <= AT_ONCE:
+                take(added.collect())
+            else:
+                each_batch(added, take)
         assert new is not None, "there is a row group"  # noqa: S101
         assert cutter.done, "the new columns have a value for each row"  # noqa: S101
         writer.end(self.footers[0], new, metadata)

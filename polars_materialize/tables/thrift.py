@@ -29,6 +29,10 @@ class Struct:
 
     fields: dict[int, tuple[int, Any]] = field(default_factory=dict)
 
+    def copy(self) -> Struct:
+        """A struct with the same fields, to be changed."""
+        return Struct(dict(self.fields))
+
     def get(self, number: int, default: Any = None) -> Any:
         """The value of a field, or a default if the struct does not have it."""
         found = self.fields.get(number)
@@ -108,7 +112,8 @@ class _Reader:
 
     def _value(self, kind: int) -> Any:
         if kind in INTEGERS:
-            return _unzigzag(self._varint())
+            value = self._varint()
+            return (value >> 1) ^ -(value & 1)
         if kind == BINARY:
             return self._take(self._varint())
         if kind == STRUCT:
@@ -143,10 +148,13 @@ class _Reader:
         return value
 
     def _varint(self) -> int:
+        data, at = self._data, self._at
         value = shift = 0
-        while (byte := self._byte()) & 0x80:
+        while (byte := data[at]) & 0x80:
             value |= (byte & 0x7F) << shift
             shift += 7
+            at += 1
+        self._at = at + 1
         return value | byte << shift
 
     def _take(self, count: int) -> bytes:
