@@ -119,7 +119,7 @@ def number(field: Field) -> pl.Expr:
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """One number a row, and how many frames it was pooled from (0 for a plain number)."""
+    """One number a row; and where it has one, how many frames that was pooled from (0 for a plain number)."""
 
     value: pl.Expr
     frames: pl.Expr
@@ -134,10 +134,10 @@ def scalar_or_pooled(field: Field) -> Pooled:
 
 def pool(numbers: pl.Expr) -> Pooled:
     """The mean over each list; null where the list is empty or lacks a number."""
-    complete = (numbers.list.len() > 0) & (numbers.list.drop_nulls().list.len() == numbers.list.len())
+    complete = (numbers.list.len() > 0) & (numbers.list.agg(pl.element().null_count()) == 0)
     value = pl.when(complete).then(numbers.list.mean())
     usable = pl.when(value.is_finite()).then(value)
-    return Pooled(usable, pl.when(usable.is_not_null()).then(numbers.list.len().cast(pl.Int64)))
+    return Pooled(usable, numbers.list.len().cast(pl.Int64))
 
 
 def first_pooled(candidates: Sequence[Pooled]) -> Pooled:
@@ -167,5 +167,5 @@ def scalar_or_sum(field: Field) -> pl.Expr:
 
 def total(numbers: pl.Expr) -> pl.Expr:
     """The sum of each list's numbers; null where it has none or the sum is not finite."""
-    value = pl.when(numbers.list.drop_nulls().list.len() > 0).then(numbers.list.sum())
+    value = pl.when(numbers.list.agg(pl.element().count()) > 0).then(numbers.list.sum())
     return pl.when(value.is_finite()).then(value)

@@ -17,7 +17,7 @@ from polars.io.plugins import register_io_source
 
 from polars_materialize.errors import TableError, first_line
 from polars_materialize.names import refuse_patterns
-from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds
+from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds, strict
 from polars_materialize.tables.files import TEXT_FORMATS, File, find
 from polars_materialize.tables.parallel import in_order
 from polars_materialize.tables.sinks import check_sink, sink_table, staged, write, write_spliced
@@ -187,16 +187,11 @@ def _inspect(file: File, key_columns: Sequence[str], kept: _Kept) -> dtypes.Prof
 
 def _infer_json(file: File, profile: dtypes.Profile, kept: _Kept) -> int:
     """Infers the schema of JSON, chunks side by side; returns how many rows there are."""
-
-    def infer(chunk: chunks.Chunk) -> tuple[dtypes.Profile, pl.DataFrame]:
-        own = dtypes.Profile()
-        return own, jsonl.infer(chunk, own)
-
     rows = 0
-    for own, part in in_order(infer, _json_chunks(file)):
-        profile.merge(own)
-        kept.add(file, part)
-        rows += part.height
+    for part in strict.read_all(_json_chunks(file)):
+        profile.merge(part.profile)
+        kept.add(file, part.frame)
+        rows += part.frame.height
     return rows
 
 
@@ -353,7 +348,7 @@ def _read_chunks(
 def _read_rows(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:
     if file.format == "jsonl":
         empty = True
-        for chunk, frame in in_order(_inferred, chunks.read_lines(file)):
+        for chunk, _, frame, _ in strict.read_all(chunks.read_lines(file)):
             empty = False
             yield chunk, _repeat(file.written, frame.height), frame
         if empty:
@@ -366,10 +361,6 @@ def _read_rows(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:
         row = pl.int_range(frame.height, eager=True).cast(pl.String)
         place = f"{file.written}: rows[" + row + "]"
     yield place, _repeat(file.written, frame.height), frame
-
-
-def _inferred(chunk: chunks.Chunk) -> tuple[chunks.Chunk, pl.DataFrame]:
-    return chunk, jsonl.infer(chunk, dtypes.Profile())
 
 
 def _parts(chunk: chunks.Chunk | pl.Series, source: pl.Series, frame: pl.DataFrame) -> Iterator[Records]:

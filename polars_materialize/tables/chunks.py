@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
     from polars_materialize.tables.files import File
 
 
-CHUNK_BYTES = 32 << 20
+CHUNK_BYTES = 8 << 20
 """Bytes of lines that are parsed at a time: large enough to use all cores, small enough to hold."""
+FIRST_BYTES = 1 << 20
+"""How many of them come first, to know what to expect of the others."""
 BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Chunk:
     """Lines of JSON, and where they come from.
 
@@ -40,6 +43,11 @@ class Chunk:
     places: Sequence[str] | None = None
     bom: bool = False
 
+    @cached_property
+    def line_ends(self) -> int:
+        """How many line ends there are."""
+        return self.data.count(b"\n")
+
     def lines(self) -> list[tuple[int, bytes]]:
         """The lines that are not blank, with their offset from the first."""
         return [(i, line) for i, line in enumerate(self.data.split(b"\n")) if line.strip()]
@@ -48,7 +56,7 @@ class Chunk:
         """The place of each row, as text."""
         if self.places is not None:
             return pl.Series("place", self.places, dtype=pl.String)
-        if rows == self.data.count(b"\n") + (not self.data.endswith(b"\n")):
+        if rows == self.line_ends + (not self.data.endswith(b"\n")):
             offsets = pl.int_range(rows, eager=True)
         else:
             offsets = pl.Series([offset for offset, _ in self.lines()], dtype=pl.Int64)
@@ -63,23 +71,18 @@ class Chunk:
 
 def read_lines(file: File) -> Iterator[Chunk]:
     """Cuts a file of JSON lines into chunks at line ends."""
-    first_line, rest = 1, []
+    first_line = 1
     with file.open() as stream:
         start = stream.read(len(BOM))
         bom = start == BOM
-        rest = [] if bom else [start]
-        while data := stream.read(CHUNK_BYTES):
-            cut = data.rfind(b"\n") + 1
-            if not cut:
-                rest.append(data)
-                continue
-            block = b"".join((*rest, data[:cut]))
-            rest = [data[cut:]]
-            yield Chunk(block, file.written, first_line, bom=bom)
-            first_line += block.count(b"\n")
-    block = b"".join(rest)
-    if block:
-        yield Chunk(block, file.written, first_line, bom=bom)
+        data = (b"" if bom else start) + stream.read(min(FIRST_BYTES, CHUNK_BYTES))
+        while data:
+            if not data.endswith(b"\n"):
+                data += stream.readline()
+            chunk = Chunk(data, file.written, first_line, bom=bom)
+            yield chunk
+            first_line += chunk.line_ends
+            data = stream.read(CHUNK_BYTES)
 
 
 def read_documents(
