@@ -22,6 +22,7 @@ CHUNK_BYTES = 8 << 20
 """Bytes of lines that are parsed at a time: large enough to use all cores, small enough to hold."""
 FIRST_BYTES = 1 << 20
 """How many of them come first, to know what to expect of the others."""
+EMPTY = "the file is empty; expected one JSON object a line"
 BOM = b"\xef\xbb\xbf"
 
 
@@ -47,6 +48,10 @@ class Chunk:
     def line_ends(self) -> int:
         """How many line ends there are."""
         return self.data.count(b"\n")
+
+    def has_nested(self, rows: int) -> bool:
+        """Whether there may be a list, or an object within one of the rows."""
+        return b"[" in self.data or self.data.count(b"{") > rows
 
     def lines(self) -> list[tuple[int, bytes]]:
         """The lines that are not blank, with their offset from the first."""
@@ -91,7 +96,7 @@ def read_documents(
     """Cuts JSON documents into rows, and gathers the rows of many small files into chunks.
 
     A document is a list of rows, an object that holds such a list under one of the names in
-    `wrappers`, or (with `single`) itself one row.
+    `wrappers`, or (with `single`) itself one row. Files of JSON lines may be among the documents.
 
     Yields:
         A chunk, and the file of each of its rows.
@@ -101,7 +106,8 @@ def read_documents(
     sources: list[str] = []
     size = 0
     for file in files:
-        for place, row in _document_rows(file, wrappers, single=single):
+        found = _line_rows(file) if file.format == "jsonl" else _document_rows(file, wrappers, single=single)
+        for place, row in found:
             rows.append(row)
             places.append(place)
             sources.append(file.written)
@@ -111,6 +117,17 @@ def read_documents(
                 rows, places, sources, size = [], [], [], 0
     if rows:
         yield Chunk(b"\n".join(rows), sources[-1], places=places), sources
+
+
+def _line_rows(file: File) -> Iterator[tuple[str, bytes]]:
+    """The lines of a small file that are not blank, each with its place."""
+    with file.open() as stream:
+        data = stream.read().removeprefix(BOM)
+    if not data:
+        raise TableError(file.written, EMPTY)
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if line.strip():
+            yield f"{file.written}:{number}", line
 
 
 def _document_rows(file: File, wrappers: Sequence[str], *, single: bool) -> Iterator[tuple[str, bytes]]:

@@ -26,6 +26,7 @@ SUFFIXES: dict[str, Format] = {
     ".feather": "ipc",
     ".ipc": "ipc",
 }
+SMALL_BYTES = 2**16
 COMPRESSIONS: dict[str, Literal["gzip", "zstd"]] = {".gz": "gzip", ".zst": "zstd"}
 TEXT_FORMATS: tuple[Format, ...] = ("jsonl", "json", "csv")
 EXPECTED = f"{' '.join(SUFFIXES)}, and for text formats also {' '.join(COMPRESSIONS)}"
@@ -132,6 +133,14 @@ def find(
             raise TableError(text, "no file matches")
         return files
     raise TableError(text, "no such file")
+
+
+def is_small(file: File) -> bool:
+    """Whether reading a file takes so little that what is done around it counts more."""
+    try:
+        return file.path.stat().st_size <= SMALL_BYTES
+    except OSError:
+        return False  # reading it says what is wrong
 
 
 def _refuse_unwritable(text: str) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 NESTED = ("list", "object")
 NOT_TEXT = ("true", "false", "NaN", "Infinity", "-Infinity")
 """What values that are no text look like in a column of text."""
+NOT_TEXT_BYTES = (b"true", b"false", b"NaN", b"Infinity")
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -36,6 +37,8 @@ def texts(frame: pl.DataFrame) -> list[dtypes.Path]:
 
 def nested_in_text(chunk: Chunk, frame: pl.DataFrame) -> set[dtypes.Path]:
     """Where lists and objects came out as text, because other rows have something else there."""
+    if not chunk.has_nested(frame.height):
+        return set()
     suspects = {
         path for path in texts(frame) if dtypes.leaf_values(frame, path).str.head(1).is_in(["{", "["]).any()
     }
@@ -159,6 +162,8 @@ def split_by_shape(chunk: Chunk, frame: pl.DataFrame) -> list[tuple[list[int], C
     Returns:
         For each part its rows' numbers, and its chunk; nothing if the chunk is of one shape.
     """
+    if not chunk.has_nested(frame.height) and not any(token in chunk.data for token in NOT_TEXT_BYTES):
+        return []
     columns = [dtypes.leaf_values(frame, path) for path in texts(frame)]
     if not any((text.str.head(1).is_in(["{", "["]) | text.is_in(NOT_TEXT)).any() for text in columns):
         return []
