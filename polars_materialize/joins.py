@@ -25,7 +25,7 @@ from polars_materialize.reports import KeyCounts
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from polars_materialize.options import KeyNormalize
+    from polars_materialize.formats import KeyNormalize
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import polars as pl
 
 from polars_materialize.errors import KeyColumnError, OptionError, did_you_mean, listing
+from polars_materialize.formats import KeyNormalize
 from polars_materialize.names import LABEL_KEYS, SCORE_KEYS
-from polars_materialize.options import KeyNormalize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,14 +11,17 @@ import polars as pl
 
 from polars_materialize import fields, keys
 from polars_materialize.errors import OptionError, TableError, did_you_mean, listing
+from polars_materialize.formats import LabelFormat, find_format, list_formats, recognise
 from polars_materialize.labels import EXTRAS, LABEL_SCHEMA, NUMERIC_EXTRAS, parse_scale
 from polars_materialize.options import LabelFile
-from polars_materialize.tables import File, Records, find, read_records
+from polars_materialize.tables import Dialect, File, Records, find, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 LabelLike = str | os.PathLike[str] | LabelFile
+FILLED = ("key_column", "mos_column", "std_dev_column", "n_ratings_column", "key_regex", "scale")
+"""The options of an entry that a format or a run may fill in."""
 MOS_COLUMNS = ("mos", "mean_mos", "mos_raw_0_100", "raw_mos", "score", "quality")
 
 
@@ -101,20 +104,26 @@ def find_labels(
     parse_scale(defaults.scale or "auto", option="label_scale")
     if defaults.key_regex is not None:
         keys.check_regex(defaults.key_regex, option="label_key_regex")
-    full = [
-        msgspec.structs.replace(
-            entry,
-            key_column=entry.key_column or defaults.key_column,
-            mos_column=entry.mos_column or defaults.mos_column,
-            key_regex=entry.key_regex or defaults.key_regex,
-            scale=entry.scale or defaults.scale or "auto",
-        )
-        for entry in entries
-    ]
-    return [
-        (entry, find(entry.path, base_dir, columns=tuple(entry.columns) if entry.columns else None))
-        for entry in full
-    ]
+    found = []
+    for entry in entries:
+        form = _named_format(entry)
+        columns = entry.columns or form.columns
+        files = find(entry.path, base_dir, dialect=Dialect.of(form.text, columns))
+        found.append((_filled(_filled(entry, form), defaults), files))
+    return found
+
+
+def _named_format(entry: LabelFile) -> LabelFormat:
+    """The format that an entry names; for `auto` one that says nothing."""
+    return LabelFormat() if entry.format == "auto" else find_format(entry.format, list_formats().labels)
+
+
+def _filled(entry: LabelFile, others: LabelFile | LabelFormat) -> LabelFile:
+    """An entry with what it does not say itself."""
+    said = {name: getattr(entry, name) or getattr(others, name) for name in FILLED}
+    if isinstance(others, LabelFormat) and others.name:
+        said["format"] = others
+    return msgspec.structs.replace(entry, **said)
 
 
 def check_label_file(entry: LabelFile) -> None:
@@ -147,6 +156,10 @@ def _read_file(entry: LabelFile, file: File) -> pl.DataFrame:
     if not any(part.frame.height for part in parts):
         raise TableError(file.written, "no rows; expected at least one label")
     columns = list(dict.fromkeys(name for part in parts for name in part.frame.columns))
+    known = recognise(columns, list_formats().labels) if entry.format == "auto" else None
+    if known is not None:
+        # What a scale says of every number is more than a few names can prove.
+        entry = _filled(entry, msgspec.structs.replace(known, scale=None))
     key = keys.infer_key_column(columns, keys.LABEL_KEYS, asked=entry.key_column, table=file.written)
     mos = _mos_column(parts, columns, entry, file)
     long = pl.concat([_extract(part, entry, file, key, mos) for part in parts])
@@ -164,7 +177,7 @@ def _mos_column(parts: Sequence[Records], columns: Sequence[str], entry: LabelFi
     raise TableError(
         file.written,
         f"no MOS column; it has {listing(columns)}; tried {' '.join(names)}{hint}; "
-        "name it with label_mos_column",
+        "name it with label_mos_column, or say the format (polars-materialize formats lists them)",
     )
 
 
@@ -173,7 +186,10 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
     scores = fields.find_fields(frame.schema, [mos])
     wrong: list[pl.Expr] = []
     extras: dict[str, pl.Expr] = {}
-    for extra, names in EXTRAS.items():
+    asked = {"mos_std_dev": entry.std_dev_column, "mos_n_ratings": entry.n_ratings_column}
+    for extra, generic in EXTRAS.items():
+        own = asked.get(extra)
+        names = [own] if own else generic
         found = [
             field for field in fields.find_fields(frame.schema, names) if field.name.lower() != mos.lower()
         ]
@@ -188,19 +204,25 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
         for name in sorted(spelled, key=lambda name: name != key)
     ]
     text = fields.first(texts, pl.String())
-    long = frame.select(
-        pl.int_range(pl.len()).alias("height"),  # gives the frame its height if all else is a literal
+    written = pl.coalesce([*map(_as_written, scores), pl.lit("null")])
+    form = entry.format if isinstance(entry.format, LabelFormat) else LabelFormat()
+    missing = [*form.missing, *(["null"] if "" in form.missing else [])]
+    return frame.select(
+        records.row,
         text.alias("key"),
         fields.first([fields.number(score) for score in scores], pl.Float64()).alias("value"),
-        pl.coalesce([*map(_as_written, scores), pl.lit("null")]).alias("written"),
+        written.alias("written"),
+        records.source,
+        records.place,
         pl.lit(key).alias("key_column"),
         pl.lit(entry.key_regex, dtype=pl.String).alias("key_regex"),
         pl.lit(mos).alias("mos_column"),
         pl.lit(entry.scale, dtype=pl.String).alias("scale"),
+        pl.lit(form.name or None, dtype=pl.String).alias("format"),
+        written.str.strip_chars().str.to_lowercase().is_in(missing).alias("missing"),
         fields.first(wrong, pl.String()).alias("problem"),
         *(expr.alias(name) for name, expr in extras.items()),
     )
-    return long.with_columns(records.source, records.place, records.row).select("row", *LABEL_SCHEMA.names())
 
 
 def _as_written(field: fields.Field) -> pl.Expr:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from polars_materialize.options import KeyNormalize
+    from polars_materialize.formats import KeyNormalize
 
 
 def materialize_labels(

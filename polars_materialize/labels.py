@@ -17,7 +17,7 @@ from polars_materialize.errors import LISTED, DuplicateKeyError, LabelError, Opt
 from polars_materialize.reports import LabelSource
 
 if TYPE_CHECKING:
-    from polars_materialize.options import KeyNormalize
+    from polars_materialize.formats import KeyNormalize
 
 
 EXTRAS: dict[str, tuple[str, ...]] = {
@@ -42,6 +42,8 @@ LABEL_SCHEMA = pl.Schema(
         "key_regex": pl.String,
         "mos_column": pl.String,
         "scale": pl.String,
+        "format": pl.String,
+        "missing": pl.Boolean,
         "problem": pl.String,
         **{name: pl.Float64 if name in NUMERIC_EXTRAS else pl.String for name in EXTRAS},
     }
@@ -103,6 +105,7 @@ def complete_labels(labels: pl.DataFrame) -> pl.DataFrame:
         "key_column": pl.lit("key"),
         "mos_column": pl.lit("mos"),
         "scale": pl.lit("auto"),
+        "missing": pl.lit(value=False),
         "written": pl.coalesce(pl.col("value").cast(pl.String), pl.lit("null")),
     }
     key = keys.key_text(pl.col("key"), given.schema["key"], name="key", table="labels")
@@ -153,10 +156,12 @@ def key_labels(labels: pl.DataFrame, key_normalize: KeyNormalize) -> KeyedLabels
                     scale=scale,
                     rows=file.height,
                     rows_without_key=keyed.get_column("key").null_count(),
+                    rows_without_mos=int(file.get_column("missing").sum()),
+                    format=file.item(0, "format"),
                 )
             )
     every = pl.concat(parts)
-    rows = every.filter(pl.col("key").is_not_null())
+    rows = every.filter(pl.col("key").is_not_null() & ~pl.col("missing"))
     problems = rows.filter(pl.col("reason").is_not_null())
     if not problems.is_empty():
         raise LabelError(problems.head(LISTED).select("place", "reason").rows(), problems.height)

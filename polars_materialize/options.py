@@ -11,7 +11,8 @@ from typing import Literal
 
 import msgspec
 
-KeyNormalize = Literal["auto", "raw", "basename", "stem"]
+from polars_materialize.formats import Duplicates, KeyNormalize, LabelFormat, Pooling, ScoreFormat
+
 Policy = Literal["mark", "drop", "fail"]
 FrameSelection = Literal["first", "uniform"]
 TemporalAggregator = Literal["mean", "ema", "max", "motion-weighted"]
@@ -53,6 +54,11 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         status_field: The field that says whether the scorer succeeded.
         key_normalize: How this sidecar's keys are normalised, if not as the table's.
         key_regex: What to take from the normalised key: the first group of the first match.
+        format: What wrote the files: `auto`, the name of a format, or a format.
+        columns: The columns of a CSV that has no header, in their order.
+        pooling: How the scores of frames become one: `mean`, `harmonic_mean`, `min`, `p5`, `p10`, `median`;
+            only scores of frames count then.
+        duplicates: What to do with a key that stands twice: `refuse`, or take the `last`.
 
     Fields may be dotted paths into nested objects (`metadata.name`, `frames.metrics.vmaf`).
 
@@ -69,6 +75,10 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     status_field: str | None = None
     key_normalize: KeyNormalize | None = None
     key_regex: str | None = None
+    format: str | ScoreFormat = "auto"
+    columns: list[str] | None = None
+    pooling: Pooling | None = None
+    duplicates: Duplicates | None = None
 
     @classmethod
     def of(cls, entry: str | os.PathLike[str] | Sidecar) -> Sidecar:
@@ -127,6 +137,9 @@ class LabelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         mos_column: The column that holds the mean opinion score.
         key_regex: What to take from the normalised key: the first group of the first match.
         scale: The scale of the scores: `auto`, or `LOW:HIGH`.
+        format: What published it: `auto`, the name of a format, or a format.
+        std_dev_column: The column with the standard deviation of the ratings.
+        n_ratings_column: The column with their number.
 
     Example:
         >>> LabelFile("dover_labels.txt", columns=["path", "duration", "fps", "mos"]).columns
@@ -139,6 +152,9 @@ class LabelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     mos_column: str | None = None
     key_regex: str | None = None
     scale: str | None = None
+    format: str | LabelFormat = "auto"
+    std_dev_column: str | None = None
+    n_ratings_column: str | None = None
 
 
 class SaliencyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

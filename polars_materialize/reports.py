@@ -94,7 +94,18 @@ class ScoreAudit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LabelSource(msgspec.Struct, frozen=True):
-    """What one label file gave, and how it was read."""
+    """What one label file gave, and how it was read.
+
+    Attributes:
+        path: The file.
+        key_column: Its key column.
+        mos_column: Its MOS column.
+        scale: The scale of its scores, `LOW:HIGH`.
+        rows: Its rows.
+        rows_without_key: Rows that name no clip.
+        rows_without_mos: Rows that say, as their format spells it, that there is no score.
+        format: The format that it was read as; null for the generic rule.
+    """
 
     path: str
     key_column: str | None
@@ -102,6 +113,8 @@ class LabelSource(msgspec.Struct, frozen=True):
     scale: str
     rows: int
     rows_without_key: int
+    rows_without_mos: int = 0
+    format: str | None = None
 
 
 class LabelAudit(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import polars as pl
 
 from polars_materialize import guards, keys
 from polars_materialize.errors import BadScoreError, MissingScoreError, OptionError
+from polars_materialize.formats import KeyNormalize
 from polars_materialize.joins import (
     KEY_COUNTS,
     SOURCE,
@@ -20,7 +21,7 @@ from polars_materialize.joins import (
     join,
     sum_rows,
 )
-from polars_materialize.options import KeyNormalize, Policy, ScoreOptions
+from polars_materialize.options import Policy, ScoreOptions
 from polars_materialize.reports import KeyCounts, ScoreKeyCounts, ScorerCounts
 from polars_materialize.scores import complete_scores, key_scores, scorer_slugs
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from polars_materialize.options import KeyNormalize, Policy
+    from polars_materialize.formats import KeyNormalize
+    from polars_materialize.options import Policy
 
 
 def materialize_scores(

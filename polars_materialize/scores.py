@@ -24,7 +24,8 @@ from polars_materialize.errors import (
 )
 
 if TYPE_CHECKING:
-    from polars_materialize.options import KeyNormalize, Sidecar
+    from polars_materialize.formats import KeyNormalize
+    from polars_materialize.options import Sidecar
 
 
 SCORE_FIELDS = ("score", "mos", "predicted_mos", "predicted_vmaf_or_mos", "quality", "vmaf")

@@ -19,7 +19,7 @@ from polars.io.plugins import register_io_source
 from polars_materialize.errors import TableError, first_line
 from polars_materialize.names import refuse_patterns
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds, strict
-from polars_materialize.tables.files import TEXT_FORMATS, File, find, is_small
+from polars_materialize.tables.files import TEXT_FORMATS, Dialect, File, find, is_small
 from polars_materialize.tables.parallel import in_order
 from polars_materialize.tables.sinks import check_sink, sink_table, staged, write, write_spliced
 from polars_materialize.tables.splice import Splice
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 __all__ = [
+    "Dialect",
     "File",
     "Records",
     "Splice",

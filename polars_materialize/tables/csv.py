@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import polars as pl
 
 from polars_materialize.errors import TableError, listing
 from polars_materialize.names import LABEL_KEYS, SCORE_KEYS
 from polars_materialize.tables.dtypes import Profile
+from polars_materialize.tables.files import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +35,7 @@ def header(file: File) -> list[str]:
     Raises:
         TableError: If the file is empty, not UTF-8, or a name stands twice.
     """
-    names = _header(file)[0]
+    names = _header(file).names
     if not names:
         raise TableError(file.written, "the file is empty; expected a line of column names")
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -43,14 +44,32 @@ def header(file: File) -> list[str]:
     return names
 
 
-def _header(file: File) -> tuple[list[str], int]:
-    """The names, and how many lines they take."""
-    if file.columns is not None:
-        return list(file.columns), 0
+class _Header(NamedTuple):
+    """The names of a CSV's columns, how many lines they take, and whether a comma ends each line."""
+
+    names: list[str]
+    lines: int
+    ended: bool = False
+
+    @property
+    def width(self) -> int:
+        """How many cells a line has."""
+        return len(self.names) + self.ended
+
+
+def _header(file: File) -> _Header:
+    dialect = file.dialect
+    if dialect.columns is not None:
+        return _Header(list(dialect.columns), 0)
     with file.open() as stream, _text(stream) as text:
         reader = csv.reader(text)
         try:
-            return next(reader, []), reader.line_num
+            names = next(reader, [])
+            if not dialect.trimmed:
+                return _Header(names, reader.line_num)
+            names = [name.strip() for name in names]
+            ended = len(names) > 1 and not names[-1]
+            return _Header(names[:-1] if ended else names, reader.line_num, ended)
         except UnicodeDecodeError as error:
             raise _where_not_utf8(file, error) from None
         except csv.Error as error:
@@ -75,12 +94,12 @@ def infer(file: File, key_columns: Sequence[str] = ()) -> Profile:
             column.add(frame.get_column(name))
     lines, quotes = _survey(file)
     if quotes % 2:
-        raise _first_fault(file, len(names), "a quote is not closed")
+        raise _first_fault(file, _header(file).width, "a quote is not closed")
     return Profile(
         schema={name: column.dtype() for name, column in columns.items()},
         inexact={(name,) for name, column in columns.items() if not column.exact},
         negative={(name,) for name, column in columns.items() if column.low < 0},
-        plain=file.columns is None and not quotes and lines == rows + 1,
+        plain=file.dialect == PLAIN and not quotes and lines == rows + 1,
     )
 
 
@@ -105,18 +124,20 @@ def read_text(file: File, names: Sequence[str], columns: Sequence[str]) -> Itera
     import pyarrow as pa  # noqa: PLC0415 - start-up does not need it
     from pyarrow import csv as pa_csv  # noqa: PLC0415
 
+    head = _header(file)
     # A line of one empty cell is a null in a table of one column, and blank in any other.
-    parsing = pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=len(names) > 1)
+    parsing = pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=head.width > 1)
     places = {name: f"{index}" for index, name in enumerate(names)}
+    end = [f"{index}" for index in range(len(names), head.width)]
     converting = pa_csv.ConvertOptions(
-        column_types=dict.fromkeys(places.values(), pa.large_string()),
-        include_columns=[places[name] for name in columns] or ["0"],
+        column_types=dict.fromkeys([*places.values(), *end], pa.large_string()),
+        include_columns=[*(places[name] for name in columns), *end] or ["0"],
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
         null_values=[""],
     )
     reading = pa_csv.ReadOptions(
-        block_size=BLOCK_BYTES, column_names=list(places.values()), skip_rows=_header(file)[1]
+        block_size=BLOCK_BYTES, column_names=[*places.values(), *end], skip_rows=head.lines
     )
     # A Python stream here would let pyarrow's reading thread outlive the interpreter's lock.
     stream = pa.input_stream(str(file.path), compression=file.compression)
@@ -130,21 +151,24 @@ def read_text(file: File, names: Sequence[str], columns: Sequence[str]) -> Itera
             for batch in batches:
                 frame = pl.DataFrame(batch)
                 cells = {name: pl.col(places[name]) for name in columns}
-                if file.columns is not None:
+                if any((frame.get_column(name).str.strip_chars() != "").any() for name in end):
+                    problem = "a cell beyond the last name; expected a comma that ends the line"
+                    raise TableError(file.written, problem)
+                if file.dialect.trimmed:
                     cells = {name: cell.str.strip_chars() for name, cell in cells.items()}
                 yield frame.select(cell.alias(name) for name, cell in cells.items())
     except pa.ArrowInvalid as error:
-        if _survey(file)[0] <= _header(file)[1]:
+        if _survey(file)[0] <= head.lines:
             return  # a header and nothing else
-        raise _first_fault(file, len(names), str(error)) from None
+        raise _first_fault(file, head.width, str(error)) from None
 
 
 def line_numbers(file: File, rows: int) -> pl.Series:
     """The line on which each row begins, counted from 1."""
-    names, skipped = _header(file)
+    head = _header(file)
+    skipped, width = head.lines, head.width
     if _survey(file)[0] == rows + skipped:  # one line a row
         return pl.int_range(skipped + 1, skipped + rows + 1, eager=True)
-    width = len(names)
     with file.open() as stream, _text(stream) as text:
         reader = csv.reader(text)
         if skipped:

@@ -12,8 +12,9 @@ from polars_materialize.errors import TableError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
-Format = Literal["parquet", "jsonl", "json", "csv", "ipc"]
+Format = Literal["parquet", "jsonl", "json", "csv", "ipc", "xml"]
 
 SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
@@ -33,6 +34,31 @@ EXPECTED = f"{' '.join(SUFFIXES)}, and for text formats also {' '.join(COMPRESSI
 
 
 @dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the text of files is laid out, where their suffix does not say.
+
+    Attributes:
+        format: Their format, whatever their suffix.
+        columns: The names of a CSV's columns, if it has no header.
+        trimmed: Whether blanks around a CSV's names and cells are taken away, and a comma at the end of lines.
+    """
+
+    format: Format | None = None
+    columns: tuple[str, ...] | None = None
+    trimmed: bool = False
+
+    @classmethod
+    def of(cls, text: Literal["auto", "csv", "json", "xml"], columns: Sequence[str] | None) -> Dialect:
+        """What a format says of the text of its files."""
+        if columns is not None:
+            return cls("csv", tuple(columns), trimmed=True)
+        return cls(None if text == "auto" else text, trimmed=text == "csv")
+
+
+PLAIN = Dialect()
+
+
+@dataclass(frozen=True, slots=True)
 class File:
     """One file: where it is, and how the user wrote it.
 
@@ -41,25 +67,23 @@ class File:
         path: The path to open.
         format: What its suffix says.
         compression: What its last suffix says, if it is a compressed text file.
-        columns: The names of a CSV's columns, if it has no header; its cells are then trimmed.
+        dialect: How its text is laid out.
     """
 
     written: str
     path: Path
     format: Format
     compression: Literal["gzip", "zstd"] | None = None
-    columns: tuple[str, ...] | None = None
+    dialect: Dialect = PLAIN
 
     @classmethod
     def of(
         cls,
         written: str | os.PathLike[str],
         base_dir: Path | None = None,
-        columns: tuple[str, ...] | None = None,
+        dialect: Dialect = PLAIN,
     ) -> File:
         """The file that `written` names, relative to `base_dir`.
-
-        With `columns` it is a CSV without a header, whatever its suffix.
 
         Raises:
             TableError: If the suffix is not of a known format.
@@ -71,10 +95,10 @@ class File:
         compression = COMPRESSIONS.get(name.suffix)
         if compression is not None:
             name = name.with_suffix("")
-        known = SUFFIXES.get(name.suffix) if columns is None else "csv"
+        known = dialect.format or SUFFIXES.get(name.suffix)
         if known is None or (compression is not None and known not in TEXT_FORMATS):
             raise TableError(text, f"unknown kind of table; expected one of {EXPECTED}")
-        return cls(text, path, known, compression, columns)
+        return cls(text, path, known, compression, dialect)
 
     def open(self) -> BinaryIO:
         """Opens the file's bytes, decompressed."""
@@ -92,7 +116,7 @@ def find(
     base_dir: Path | None = None,
     *,
     folders: bool = False,
-    columns: tuple[str, ...] | None = None,
+    dialect: Dialect = PLAIN,
 ) -> list[File]:
     """The files that a path, a glob or (with `folders`) a folder means, sorted by name.
 
@@ -114,7 +138,7 @@ def find(
     _refuse_unwritable(text)
     path = Path(text) if base_dir is None else base_dir / text
     if path.is_file():
-        return [File.of(text, base_dir, columns)]
+        return [File.of(text, base_dir, dialect)]
     if path.is_dir():
         if not folders:
             raise TableError(text, "is a folder; expected a file, or a glob such as shards/*.parquet")
@@ -125,10 +149,10 @@ def find(
         inner = next((name for name in names if (path / name).is_dir()), None)
         if inner is not None:
             raise TableError(f"{stem}/{inner}", "is a folder in a folder; name the files with a glob")
-        return [File.of(f"{stem}/{name}", base_dir, columns) for name in names]
+        return [File.of(f"{stem}/{name}", base_dir, dialect) for name in names]
     if glob.has_magic(text):
         names = sorted(glob.glob(text, root_dir=base_dir, recursive=True))  # noqa: PTH207 - keeps the text
-        files = [File.of(name, base_dir, columns) for name in names if not _is_dir(name, base_dir)]
+        files = [File.of(name, base_dir, dialect) for name in names if not _is_dir(name, base_dir)]
         if not files:
             raise TableError(text, "no file matches")
         return files

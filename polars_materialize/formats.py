@@ -1,0 +1,177 @@
+"""What scorers and datasets write: one table of formats, as data.
+
+A format says how a file's text is laid out and where in it the key and the number are. The built-in ones
+are rows of `formats.json`; a manifest or a `Sidecar` may bring its own. What an entry says itself always
+wins over its format.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import msgspec
+
+from polars_materialize.errors import OptionError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+KeyNormalize = Literal["auto", "raw", "basename", "stem"]
+Pooling = Literal["mean", "harmonic_mean", "min", "p5", "p10", "median"]
+Duplicates = Literal["refuse", "last"]
+Text = Literal["auto", "csv", "json", "xml"]
+
+
+class _Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What formats of all kinds have.
+
+    Attributes:
+        name: What it is called.
+        tool: What writes it.
+        text: How its text is laid out: `auto`, as the file's suffix says; `csv`, with blanks around names and
+            cells taken away; `json`, objects one after another, or a list of them; `xml`.
+        columns: The columns of a CSV that has no header, in their order.
+        key_regex: What to take from the normalised key: the first group of the first match.
+        key: What its key is, for people.
+        low: The least number that it may hold.
+        high: The greatest.
+        example: A line of it.
+        source: Where that is known from.
+        marks: The names that a file of this format has, and no other: columns of a header, or fields of the
+            first object. Without them the format has to be named.
+    """
+
+    name: str = ""
+    tool: str = ""
+    text: Text = "auto"
+    columns: list[str] | None = None
+    key_regex: str | None = None
+    key: str = ""
+    low: float | None = None
+    high: float | None = None
+    example: str = ""
+    source: str = ""
+    marks: list[str] = []
+
+
+class ScoreFormat(_Format, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a scorer writes.
+
+    Attributes:
+        label: The scorer, where neither a row nor the entry says.
+        rows: What a row is: a clip, or a frame of the clip that the file is about.
+        key_field: The field that holds the clip's key, or `@filename`.
+        score_field: The fields that may hold the score or a list of one a frame; the first that a row has.
+        runtime_field: The field that holds the run time in milliseconds.
+        status_field: The field that says whether the scorer succeeded.
+        key_normalize: How its keys are normalised, if not as the table's.
+        pooling: How the scores of frames become one.
+        duplicates: What to do with a key that stands twice: `refuse`, or take the `last`.
+        levels: For each rating word its score. The score field then holds an object with the logit of each,
+            and the score is the expected value.
+        missing: How it spells that there is no score; such rows are `bad`.
+        higher_is_better: Whether a higher score means a better clip.
+
+    Example:
+        >>> ScoreFormat(text="csv", columns=["path", "score"], key_field="path").columns
+        ['path', 'score']
+    """
+
+    label: str | None = None
+    rows: Literal["clips", "frames"] = "clips"
+    key_field: str | None = None
+    score_field: list[str] = []
+    runtime_field: str | None = None
+    status_field: str | None = None
+    key_normalize: KeyNormalize | None = None
+    pooling: Pooling | None = None
+    duplicates: Duplicates | None = None
+    levels: dict[str, float] = {}
+    missing: list[str] = []
+    higher_is_better: bool = True
+
+
+class LabelFormat(_Format, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a dataset publishes.
+
+    Attributes:
+        key_column: The column that holds the clip's key.
+        mos_column: The column that holds the mean opinion score.
+        std_dev_column: The column with the standard deviation of the ratings.
+        n_ratings_column: The column with their number.
+        scale: The scale of the scores, `LOW:HIGH`.
+        missing: How it spells that a clip has no score; such rows are no labels.
+
+    Example:
+        >>> LabelFormat(key_column="File", mos_column="MOS", scale="0:100").scale
+        '0:100'
+    """
+
+    key_column: str | None = None
+    mos_column: str | None = None
+    std_dev_column: str | None = None
+    n_ratings_column: str | None = None
+    scale: str | None = None
+    missing: list[str] = []
+
+
+class Formats(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The built-in formats by name, for sidecars and for label files.
+
+    Attributes:
+        scores: What scorers write.
+        labels: What datasets publish.
+    """
+
+    scores: dict[str, ScoreFormat]
+    labels: dict[str, LabelFormat]
+
+
+Form = TypeVar("Form", ScoreFormat, LabelFormat)
+
+
+@cache
+def list_formats() -> Formats:
+    """The built-in formats.
+
+    Example:
+        >>> list_formats().labels["live-vqc"].key_column
+        'File'
+    """
+    content = resources.files("polars_materialize").joinpath("formats.json").read_bytes()
+    found = msgspec.json.decode(content, type=Formats)
+    return Formats(_named(found.scores), _named(found.labels))
+
+
+def _named(formats: dict[str, Form]) -> dict[str, Form]:
+    return {name: msgspec.structs.replace(form, name=name) for name, form in sorted(formats.items())}
+
+
+def recognise(columns: Iterable[str], known: dict[str, Form]) -> Form | None:
+    """The one format of which rows with some columns have every mark; none if there is not just one.
+
+    Example:
+        >>> recognise(["Video", "mos_j", "sos_j", "ref"], list_formats().labels).name
+        'chug'
+    """
+    present = set(columns)
+    found = [form for form in known.values() if form.marks and present.issuperset(form.marks)]
+    return found[0] if len(found) == 1 else None
+
+
+def find_format(asked: str | Form, known: dict[str, Form]) -> Form:
+    """The format that an entry asks for, by its name or as it is.
+
+    Raises:
+        OptionError: If there is no format of that name.
+    """
+    if not isinstance(asked, str):
+        return asked
+    if asked not in known:
+        raise OptionError(
+            f"format: {asked!r}{did_you_mean(asked, known)}; expected auto or one of {' '.join(known)}",
+            option="format",
+        )
+    return known[asked]
