@@ -15,7 +15,9 @@ import polars as pl
 from polars_materialize.tables.dtypes import instance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from polars_materialize.formats import Pooling
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +127,69 @@ class Pooled:
     frames: pl.Expr
 
 
-def scalar_or_pooled(field: Field) -> Pooled:
-    """A field as one number: itself, or the mean of a list in which every item is a number."""
-    if not isinstance(field.dtype, pl.List):
-        return Pooled(number(field), pl.lit(0, dtype=pl.Int64))
-    return pool(field.expr.list.eval(number(_item(field))))
+def scalar_or_pooled(field: Field, pooling: Pooling | None = None) -> Pooled:
+    """A field as one number: itself, or what a list is pooled to in which every item is a number.
+
+    Args:
+        field: The field.
+        pooling: How a list is pooled, by default to its mean. If it is said, a plain number does not count.
+    """
+    if isinstance(field.dtype, pl.List):
+        return pool(field.expr.list.eval(number(_item(field))), pooling)
+    value = number(field) if pooling is None else pl.lit(None, dtype=pl.Float64)
+    return Pooled(value, pl.lit(0, dtype=pl.Int64))
 
 
-def pool(numbers: pl.Expr) -> Pooled:
-    """The mean over each list; null where the list is empty or lacks a number."""
+def pool(numbers: pl.Expr, pooling: Pooling | None = None) -> Pooled:
+    """What each list is pooled to; null where it is empty or lacks a number."""
     complete = (numbers.list.len() > 0) & (numbers.list.agg(pl.element().null_count()) == 0)
-    value = pl.when(complete).then(numbers.list.mean())
+    value = pl.when(complete).then(_POOLINGS[pooling or "mean"](numbers))
     usable = pl.when(value.is_finite()).then(value)
     return Pooled(usable, numbers.list.len().cast(pl.Int64))
+
+
+def _harmonic_mean(numbers: pl.Expr) -> pl.Expr:
+    """The harmonic mean as libvmaf defines it, of the numbers plus 1, so that it takes zeros.
+
+    Source: `vmaf_score_pooled` in
+    https://github.com/Netflix/vmaf/blob/master/libvmaf/src/libvmaf.c
+    """
+    raised = pl.element() + 1
+    mean = pl.len() / (1 / raised).sum() - 1
+    return numbers.list.agg(pl.when((raised > 0).all()).then(mean))
+
+
+def _quantile(share: float) -> Callable[[pl.Expr], pl.Expr]:
+    """A quantile, between two numbers interpolated as NumPy does."""
+    return lambda numbers: numbers.list.agg(pl.element().quantile(share, "linear"))
+
+
+_POOLINGS: Mapping[Pooling, Callable[[pl.Expr], pl.Expr]] = {
+    "mean": lambda numbers: numbers.list.mean(),
+    "harmonic_mean": _harmonic_mean,
+    "min": lambda numbers: numbers.list.min(),
+    "median": lambda numbers: numbers.list.median(),
+    "p5": _quantile(0.05),
+    "p10": _quantile(0.10),
+}
+
+
+def expected(logits: Field, levels: Mapping[str, float]) -> pl.Expr:
+    """The expected value of what rating words stand for, given the logit of each in an object.
+
+    The probabilities are the softmax of the logits. Null where one is missing.
+
+    Source: section 3.2 of Q-Align, https://arxiv.org/abs/2312.17090
+    """
+    found = [inside(logits, [word]) for word in levels]
+    if not all(found):
+        return pl.lit(None, dtype=pl.Float64)
+    numbers = [number(fields[0]) for fields in found]
+    highest = pl.max_horizontal(numbers)
+    weights = [(each - highest).exp() for each in numbers]
+    weighted = [weight * level for weight, level in zip(weights, levels.values(), strict=True)]
+    value = pl.sum_horizontal(weighted, ignore_nulls=False) / pl.sum_horizontal(weights, ignore_nulls=False)
+    return pl.when(value.is_finite()).then(value)
 
 
 def first_pooled(candidates: Sequence[Pooled]) -> Pooled:

@@ -69,8 +69,9 @@ class ScoreFormat(_Format, frozen=True, kw_only=True, forbid_unknown_fields=True
         key_normalize: How its keys are normalised, if not as the table's.
         pooling: How the scores of frames become one.
         duplicates: What to do with a key that stands twice: `refuse`, or take the `last`.
-        levels: For each rating word its score. The score field then holds an object with the logit of each,
-            and the score is the expected value.
+        logits_field: The field that holds an object with the logit of each rating word, from which the score
+            comes where there is none.
+        levels: For each rating word what it stands for; the score is the expected value.
         missing: How it spells that there is no score; such rows are `bad`.
         higher_is_better: Whether a higher score means a better clip.
 
@@ -88,6 +89,7 @@ class ScoreFormat(_Format, frozen=True, kw_only=True, forbid_unknown_fields=True
     key_normalize: KeyNormalize | None = None
     pooling: Pooling | None = None
     duplicates: Duplicates | None = None
+    logits_field: str | None = None
     levels: dict[str, float] = {}
     missing: list[str] = []
     higher_is_better: bool = True

@@ -19,7 +19,7 @@ import polars as pl
 
 from polars_materialize import guards, keys
 from polars_materialize.errors import OptionError
-from polars_materialize.names import refuse_patterns
+from polars_materialize.names import refuse_patterns, spare_names
 from polars_materialize.reports import KeyCounts
 
 if TYPE_CHECKING:
@@ -132,18 +132,6 @@ class TableSide:
             validate="m:m",  # the evidence is unique by construction, and checking costs a pass
         )
         return joined.select(names)
-
-
-def spare_names(taken: Iterable[str], count: int) -> list[str]:
-    """Names for columns that a table does not have.
-
-    Example:
-        >>> spare_names(["clip_id", "value0"], 2)
-        ['value1', 'value2']
-    """
-    known = set(taken)
-    free = (name for name in map("value{}".format, range(len(known) + count)) if name not in known)
-    return [next(free) for _ in range(count)]
 
 
 class Side(Protocol):

@@ -9,13 +9,13 @@ import polars as pl
 
 from polars_materialize import guards, keys
 from polars_materialize.errors import OptionError
-from polars_materialize.formats import KeyNormalize
 from polars_materialize.joins import SOURCE, Frame, TableSide, check_choices, count_keys, join, sum_rows
 from polars_materialize.labels import EXTRAS, complete_labels, key_labels, parse_scale
 from polars_materialize.names import is_pattern
 from polars_materialize.options import LabelOptions
 
 if TYPE_CHECKING:
+    from polars_materialize.formats import KeyNormalize
     from polars_materialize.reports import KeyCounts, LabelSource
 
 STATUS = pl.Enum(["ok", "missing-label"])

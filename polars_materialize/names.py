@@ -71,3 +71,15 @@ def refuse_patterns(names: Iterable[str], table: str) -> None:
     if patterns:
         problem = f"Polars takes the column names {listing(patterns)} for patterns; rename them"
         raise TableError(table, problem)
+
+
+def spare_names(taken: Iterable[str], count: int) -> list[str]:
+    """Names for columns that a table does not have.
+
+    Example:
+        >>> spare_names(["clip_id", "value0"], 2)
+        ['value1', 'value2']
+    """
+    known = set(taken)
+    free = (name for name in map("value{}".format, range(len(known) + count)) if name not in known)
+    return [next(free) for _ in range(count)]

@@ -42,7 +42,19 @@ class LabelKeyCounts(KeyCounts, frozen=True):
 
 
 class ScorerCounts(msgspec.Struct, frozen=True):
-    """What a join did with one scorer's scores; rows are rows of the feature table before `drop`."""
+    """What a join did with one scorer's scores; rows are rows of the feature table before `drop`.
+
+    Attributes:
+        competitor: The scorer.
+        column_prefix: What the names of its columns begin with.
+        scores_loaded: Its scores, one for each key.
+        matched_rows: Rows with a score whose status is `ok`.
+        missing_rows: Rows without a score.
+        bad_rows: Rows with a score whose status is `bad`.
+        unused_scores: Scores that no row has the key of.
+        replaced_scores: Scores before those that were taken, where sidecars have `duplicates: last`.
+        formats: The formats that its sidecars were read as, if not by the generic rule.
+    """
 
     competitor: str
     column_prefix: str
@@ -51,6 +63,8 @@ class ScorerCounts(msgspec.Struct, frozen=True):
     missing_rows: int
     bad_rows: int
     unused_scores: int
+    replaced_scores: int = 0
+    formats: list[str] = []
 
 
 class ScoreAudit(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,8 +21,8 @@ from polars_materialize.errors import (
     did_you_mean,
     listing,
 )
-from polars_materialize.joins import SOURCE, spare_names, sum_rows
-from polars_materialize.names import refuse_patterns
+from polars_materialize.joins import SOURCE, sum_rows
+from polars_materialize.names import refuse_patterns, spare_names
 from polars_materialize.reports import ClipCounts, ClipFailure
 from polars_materialize.saliency_stages import VALUES
 

@@ -10,7 +10,6 @@ import polars as pl
 
 from polars_materialize import guards, keys
 from polars_materialize.errors import BadScoreError, MissingScoreError, OptionError
-from polars_materialize.formats import KeyNormalize
 from polars_materialize.joins import (
     KEY_COUNTS,
     SOURCE,
@@ -27,6 +26,8 @@ from polars_materialize.scores import complete_scores, key_scores, scorer_slugs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from polars_materialize.formats import KeyNormalize
 
 STATUS = pl.Enum(["ok", "bad", "missing"])
 
@@ -219,17 +220,22 @@ class ScorePlan:
                 counts[f"{state}{index}"] = pl.col("rows").filter(status == state).sum()
             counts[f"used{index}"] = pl.col("key").filter(status != "missing").n_unique()
         found = wide.select(**counts).row(0, named=True)
-        loaded = dict(self.scores.group_by("scorer").len().iter_rows())
+        own = self.scores.group_by("scorer").agg(
+            pl.len(), pl.col("replaced").sum(), pl.col("format").drop_nulls().unique().sort()
+        )
+        sides = {scorer: rest for scorer, *rest in own.iter_rows()}
         return found["rows"], {
             scorer: ScorerCounts(
                 competitor=scorer,
                 column_prefix=self._prefix(scorer),
-                scores_loaded=loaded[scorer],
+                scores_loaded=sides[scorer][0],
                 matched_rows=found[f"ok{index}"],
                 missing_rows=found[f"missing{index}"],
                 bad_rows=found[f"bad{index}"],
                 # A scorer has one score for a key.
-                unused_scores=loaded[scorer] - found[f"used{index}"],
+                unused_scores=sides[scorer][0] - found[f"used{index}"],
+                replaced_scores=sides[scorer][1],
+                formats=sides[scorer][2],
             )
             for index, scorer in enumerate(self.slugs)
         }

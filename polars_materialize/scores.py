@@ -25,7 +25,6 @@ from polars_materialize.errors import (
 
 if TYPE_CHECKING:
     from polars_materialize.formats import KeyNormalize
-    from polars_materialize.options import Sidecar
 
 
 SCORE_FIELDS = ("score", "mos", "predicted_mos", "predicted_vmaf_or_mos", "quality", "vmaf")
@@ -45,6 +44,8 @@ SCORE_SCHEMA = pl.Schema(
         "key_field": pl.String,
         "key_normalize": pl.String,
         "key_regex": pl.String,
+        "format": pl.String,
+        "duplicates": pl.String,
     }
 )
 """The columns of a long frame of scores; only `scorer`, `key` and `score` have to be given."""
@@ -66,13 +67,14 @@ def means_ok(status: pl.Expr) -> pl.Expr:
     return state.is_null() | state.is_in(["", *OK_WORDS])
 
 
-def unusable_rows(long: pl.DataFrame, sidecar: Sidecar | None = None) -> pl.DataFrame:
-    """What makes rows unusable: `place` and `reason`; no rows if all are usable."""
-    key = f"any of {' '.join(keys.SCORE_KEYS)} (name it with key_field)"
-    score = f"any of {' '.join(SCORE_FIELDS)} (name it with score_field)"
-    if sidecar is not None:
-        key = repr(sidecar.key_field) if sidecar.key_field else key
-        score = repr(sidecar.score_field) if sidecar.score_field else score
+def unusable_rows(long: pl.DataFrame, key: str = "'key'", score: str = "'score'") -> pl.DataFrame:
+    """What makes rows unusable: `place` and `reason`; no rows if all are usable.
+
+    Args:
+        long: Scores.
+        key: Where their key was looked for, in words.
+        score: Where their score was.
+    """
     finite = pl.col("score").is_finite().fill_null(value=False)
     reason = (
         pl.when(pl.col("scorer").is_null())
@@ -137,7 +139,7 @@ def key_scores(scores: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFram
     """
     parts = []
     for part in scores.partition_by("key_field", "key_normalize", "key_regex", maintain_order=True):
-        field, own, regex = part.row(0)[-3:]
+        field, own, regex = part.select("key_field", "key_normalize", "key_regex").row(0)
         rule = keys.resolve_normalize(own or key_normalize, field or "")
         key = keys.normalize_key(pl.col("key"), rule, sidecar_name=field == FILE_NAME)
         parts.append(
@@ -150,8 +152,21 @@ def key_scores(scores: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFram
         lost = keyed.filter(pl.col("key").is_null())
         reason = pl.concat_str(pl.lit("no key is left of '"), "text", pl.lit("'"))
         raise SidecarError(lost.head(LISTED).select("place", reason).rows(), lost.height)
+    keyed = _replace_repeated(keyed)
     _refuse_duplicates(keyed)
     return keyed
+
+
+def _replace_repeated(keyed: pl.DataFrame) -> pl.DataFrame:
+    """Takes the last score of a key from sidecars that say so; `replaced` counts those before it."""
+    takes_last = pl.col("duplicates") == "last"
+    asked = keyed.get_column("duplicates")
+    if asked.null_count() == asked.len() or not (asked == "last").any():
+        return keyed.with_columns(replaced=pl.lit(0, dtype=pl.UInt32))
+    clip = ["scorer", "key", "duplicates"]
+    before = pl.when(takes_last).then(pl.len().over(clip) - 1).otherwise(0).cast(pl.UInt32)
+    last = pl.struct(clip).is_last_distinct()
+    return keyed.with_columns(replaced=before).filter(last | ~takes_last.fill_null(value=False))
 
 
 def _refuse_duplicates(keyed: pl.DataFrame) -> None:
@@ -170,7 +185,7 @@ def _refuse_duplicates(keyed: pl.DataFrame) -> None:
     more = f"; and {repeated.height - len(shown):,} more" if repeated.height > len(shown) else ""
     raise DuplicateKeyError(
         f"more than one score of {counted(repeated.height, 'clip')} by one scorer: {'; '.join(shown)}{more}; "
-        "expected one row for each scorer and key",
+        "expected one row for each scorer and key (if a rerun appended, say duplicates: last)",
         offenders=repeated,
     )
 

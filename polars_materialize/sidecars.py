@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import polars as pl
 
 from polars_materialize import fields, keys
@@ -26,14 +25,17 @@ from polars_materialize.errors import (
     did_you_mean,
     listing,
 )
+from polars_materialize.formats import ScoreFormat, find_format, list_formats, recognise
+from polars_materialize.names import spare_names
 from polars_materialize.options import Sidecar
 from polars_materialize.scores import FILE_NAME, SCORE_FIELDS, SCORE_SCHEMA, means_ok, slug, unusable_rows
-from polars_materialize.tables import File, Records, find, in_order, is_small, read_records
+from polars_materialize.tables import Dialect, File, Records, find, in_order, is_small, read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from polars_materialize.fields import Field
+    from polars_materialize.formats import Pooling
 
 
 SidecarLike = str | os.PathLike[str] | Sidecar
@@ -132,7 +134,17 @@ def find_sidecars(entries: Sequence[Sidecar], base_dir: Path | None) -> list[tup
         raise OptionError("scores: expected at least one sidecar")
     for entry in entries:
         check_sidecar(entry)
-    return [(entry, find(entry.path, base_dir, folders=True)) for entry in entries]
+    return [(entry, find(entry.path, base_dir, folders=True, dialect=_dialect(entry))) for entry in entries]
+
+
+def _dialect(entry: Sidecar) -> Dialect:
+    form = _named_format(entry)
+    return Dialect.of(form.text, entry.columns or form.columns)
+
+
+def _named_format(entry: Sidecar) -> ScoreFormat:
+    """The format that an entry names; for `auto` one that says nothing."""
+    return ScoreFormat() if entry.format == "auto" else find_format(entry.format, list_formats().scores)
 
 
 def read_scores(
@@ -147,14 +159,10 @@ def read_scores(
     count = 0
 
     def read(entry: tuple[Sidecar, Sequence[File]]) -> tuple[pl.DataFrame, pl.DataFrame]:
-        given, files = entry
-        sidecar = msgspec.structs.replace(
-            given,
-            key_field=given.key_field or score_key_field,
-            score_field=given.score_field or score_field,
-        )
-        part = _read_entry(sidecar, files)
-        return part, unusable_rows(part, sidecar)
+        sidecar, files = entry
+        rules = _Rules.of(sidecar, score_key_field, score_field)
+        part = _read_entry(rules, files)
+        return part, unusable_rows(part, *rules.described())
 
     # Threads take turns at Python's lock, and gain nothing where files are small.
     in_turn = all(is_small(file) for _, files in sidecars for file in files)
@@ -167,21 +175,107 @@ def read_scores(
     return pl.concat(parts)
 
 
-def _read_entry(sidecar: Sidecar, files: Sequence[File]) -> pl.DataFrame:
+@dataclass(frozen=True)
+class _Rules:
+    """How the rows of one entry are read: what it says, then its format, then the table's options.
+
+    Attributes:
+        entry: The entry.
+        form: Its format; one that says nothing, if it names none.
+        asked: The fields that were named, by option; each must be there.
+        key: The names of fields that may hold the key.
+        score: The names of fields that may hold the score.
+        runtime: The names of fields that may hold the run time.
+        status: The names of fields that may hold the status.
+        pooling: How scores of frames become one, if that was said.
+    """
+
+    entry: Sidecar
+    form: ScoreFormat
+    asked: Mapping[str, str]
+    key: Sequence[str]
+    score: Sequence[str]
+    runtime: Sequence[str]
+    status: Sequence[str]
+    pooling: Pooling | None
+
+    @classmethod
+    def of(cls, entry: Sidecar, score_key_field: str | None, score_field: str | None) -> _Rules:
+        form = _named_format(entry)
+        scores = [entry.score_field] if entry.score_field else form.score_field
+        scores = scores or ([score_field] if score_field else [])
+        named = {
+            "key_field": entry.key_field or form.key_field or score_key_field,
+            "score_field": scores[0] if len(scores) == 1 and not form.levels else None,
+            "runtime_field": entry.runtime_field or form.runtime_field,
+            "status_field": entry.status_field or form.status_field,
+        }
+        asked = {option: name for option, name in named.items() if name and name != FILE_NAME}
+        key, runtime, status = named["key_field"], named["runtime_field"], named["status_field"]
+        return cls(
+            entry,
+            form,
+            asked,
+            key=[key] if key else keys.SCORE_KEYS,
+            score=scores or SCORE_FIELDS,
+            runtime=[runtime] if runtime else RUNTIME_FIELDS,
+            status=[status] if status else STATUS_FIELDS,
+            pooling=entry.pooling or form.pooling,
+        )
+
+    def recognised(self, columns: Iterable[str]) -> _Rules:
+        """The rules for rows with some columns: where nothing was said, those of a format that they show.
+
+        The generic rule still holds for rows that lack the fields of that format.
+        """
+        if self.entry.format != "auto" or self.entry.columns:
+            return self
+        form = recognise(columns, list_formats().scores)
+        if form is None:
+            return self
+        key, score, runtime, status = self.key, self.score, self.runtime, self.status
+        if key is keys.SCORE_KEYS and form.key_field:
+            key = [form.key_field] if form.key_field == FILE_NAME else [form.key_field, *key]
+        if score is SCORE_FIELDS:
+            score = [*form.score_field, *score]
+        if runtime is RUNTIME_FIELDS and form.runtime_field:
+            runtime = [form.runtime_field, *runtime]
+        if status is STATUS_FIELDS and form.status_field:
+            status = [form.status_field, *status]
+        pooling = self.pooling or form.pooling
+        return _Rules(self.entry, form, self.asked, key, score, runtime, status, pooling)
+
+    @property
+    def by_file(self) -> bool:
+        """Whether the sidecar's own file name is the key."""
+        return list(self.key) == [FILE_NAME]
+
+    def described(self) -> tuple[str, str]:
+        """What the key and the score are looked for in, in words."""
+        key = repr(self.key[0]) if len(self.key) == 1 else f"any of {' '.join(self.key)}"
+        score = repr(self.score[0]) if len(self.score) == 1 else f"any of {' '.join(self.score)}"
+        key += "" if "key_field" in self.asked else " (name it with key_field)"
+        score += "" if "score_field" in self.asked or self.form.score_field else " (name it with score_field)"
+        pooled = f" that are a list to take {self.pooling!r} of" if self.pooling else ""
+        return key, score + pooled
+
+
+def _read_entry(rules: _Rules, files: Sequence[File]) -> pl.DataFrame:
     """All rows of one entry as `SCORE_SCHEMA`; scorer, key and score may still be null."""
+    sidecar = rules.entry
     parts: list[pl.DataFrame] = []
     columns: dict[str, None] = {}
-    asked = {
-        option: name
-        for option in ("key_field", "score_field", "runtime_field", "status_field")
-        if (name := getattr(sidecar, option)) is not None and name != FILE_NAME
-    }
-    key_columns = [sidecar.key_field] if sidecar.key_field else []
-    for records in read_records(files, ("rows", "results"), key_columns):
+    asked = dict(rules.asked)
+    key_columns = [asked["key_field"]] if "key_field" in asked else []
+    for found in read_records(files, ("rows", "results"), key_columns):
+        own = rules.recognised(name.strip() for name in found.frame.columns)
+        records = found if own.form is rules.form else found._replace(frame=found.frame.rename(str.strip))
+        if own.form.rows == "frames":
+            records = _clip_by_clip(records, own)
         shape = _Shape.of(records.frame.schema)
         columns.update(dict.fromkeys(records.frame.columns))
         asked = {option: name for option, name in asked.items() if not shape.has(name)}
-        parts.append(_extract(records, shape, sidecar))
+        parts.append(_extract(records, shape, own))
     if not any(part.height for part in parts):
         raise TableError(sidecar.path, "no rows; expected at least one score")
     for option, name in asked.items():
@@ -192,6 +286,36 @@ def _read_entry(sidecar: Sidecar, files: Sequence[File]) -> pl.DataFrame:
         )
     long = parts[0] if len(parts) == 1 else pl.concat(parts).sort("row")
     return _named(long.drop("row"), sidecar)
+
+
+def _clip_by_clip(records: Records, rules: _Rules) -> Records:
+    """One row a clip, of rows that are a frame each: scores and run times become lists."""
+    shape = _Shape.of(records.frame.schema)
+    wanted = {field.name for names in (rules.score, rules.runtime) for field in shape.find(names)}
+    aggregated = {name: pl.col(name) if name in wanted else pl.col(name).first() for name in shape.schema}
+    for status in fields.find_fields(shape.schema, rules.status):
+        aggregated[status.name] = _worst(status)
+    clip, source, place, row = spare_names(records.frame.columns, 4)
+    key = pl.lit("") if rules.by_file else _key(shape, rules)[0]
+    clips = (
+        records.frame.with_columns(
+            key.alias(clip), records.source.alias(source), records.place.alias(place), records.row.alias(row)
+        )
+        .group_by(source, clip, maintain_order=True)
+        .agg(*(expr.alias(name) for name, expr in aggregated.items()), pl.col(place, row).first())
+    )
+    return Records(
+        clips.select(list(aggregated)),
+        clips.get_column(source).alias("source"),
+        clips.get_column(place).alias("place"),
+        clips.get_column(row).alias("row"),
+    )
+
+
+def _worst(status: Field) -> pl.Expr:
+    """The first status of a clip's frames that means no success, else the first."""
+    failed = ~means_ok(fields.stated(status))
+    return pl.coalesce(status.expr.filter(failed).first(), status.expr.first())
 
 
 @dataclass(frozen=True)
@@ -222,17 +346,23 @@ def _is_objects(dtype: pl.DataType) -> bool:
     return isinstance(dtype, pl.List) and dtype.inner == pl.Struct
 
 
-def _extract(records: Records, shape: _Shape, sidecar: Sidecar) -> pl.DataFrame:
-    score = _score(shape, [sidecar.score_field] if sidecar.score_field else SCORE_FIELDS)
-    runtime = _runtime(shape, [sidecar.runtime_field] if sidecar.runtime_field else RUNTIME_FIELDS)
-    status_names = [sidecar.status_field] if sidecar.status_field else STATUS_FIELDS
-    statuses = [fields.stated(field) for field in fields.find_fields(shape.schema, status_names)]
-    is_ok = means_ok(fields.first(statuses, pl.String()))
+def _extract(records: Records, shape: _Shape, rules: _Rules) -> pl.DataFrame:
+    score = _score(shape, rules)
+    runtime = _runtime(shape, rules.runtime)
+    statuses = [fields.stated(field) for field in fields.find_fields(shape.schema, rules.status)]
+    is_ok = means_ok(fields.first(statuses, pl.String())) & ~_spelled_missing(shape, rules)
     scorers = [fields.text(field) for field in shape.find(SCORER_FIELDS)]
-    key, key_field = _key(shape, sidecar)
+    key, key_field = _key(shape, rules)
+    sidecar, form = rules.entry, rules.form
+    said = {
+        "key_normalize": sidecar.key_normalize or form.key_normalize,
+        "key_regex": sidecar.key_regex or form.key_regex,
+        "format": form.name or None,
+        "duplicates": sidecar.duplicates or form.duplicates,
+    }
     long = records.frame.select(
         records.row,
-        fields.first(scorers, pl.String()).alias("scorer"),
+        fields.first(scorers, pl.String()).fill_null(pl.lit(form.label, dtype=pl.String)).alias("scorer"),
         key.alias("key"),
         score.value.alias("score"),
         pl.when(is_ok).then(pl.lit("ok")).otherwise(pl.lit("bad")).alias("status"),
@@ -241,20 +371,33 @@ def _extract(records: Records, shape: _Shape, sidecar: Sidecar) -> pl.DataFrame:
         records.source,
         records.place,
         key_field.alias("key_field"),
-        pl.lit(sidecar.key_normalize, dtype=pl.String).alias("key_normalize"),
-        pl.lit(sidecar.key_regex, dtype=pl.String).alias("key_regex"),
+        *(pl.lit(text, dtype=pl.String).alias(name) for name, text in said.items()),
     )
-    if sidecar.key_field == FILE_NAME:
+    if rules.by_file:
         name = keys.normalize_key(pl.col("source"), "basename")
         long = long.with_columns(key=name, key_field=pl.lit(FILE_NAME))
     return long
 
 
-def _score(shape: _Shape, names: Sequence[str]) -> fields.Pooled:
-    """The first usable score in the row, its summary, or the mean over its frames."""
-    candidates = [fields.scalar_or_pooled(field) for field in shape.find(names)]
-    candidates += [fields.pool(fields.per_item(frames, names)) for frames in shape.frames]
+def _score(shape: _Shape, rules: _Rules) -> fields.Pooled:
+    """The first usable score in the row, its summary, or pooled over its frames."""
+    names, pooling = rules.score, rules.pooling
+    candidates = [fields.scalar_or_pooled(field, pooling) for field in shape.find(names)]
+    candidates += [fields.pool(fields.per_item(frames, names), pooling) for frames in shape.frames]
+    if rules.form.logits_field:
+        logits = fields.find_fields(shape.schema, [rules.form.logits_field])
+        values = [fields.expected(field, rules.form.levels) for field in logits]
+        candidates += [fields.Pooled(value, pl.lit(0, dtype=pl.Int64)) for value in values]
     return fields.first_pooled(candidates)
+
+
+def _spelled_missing(shape: _Shape, rules: _Rules) -> pl.Expr:
+    """Whether a row says, as its format spells it, that there is no score."""
+    if not rules.form.missing:
+        return pl.lit(value=False)
+    texts = [fields.text(field) for field in shape.find(rules.score)]
+    said = fields.first(texts, pl.String()).str.to_lowercase()
+    return said.fill_null("").is_in(rules.form.missing)
 
 
 def _runtime(shape: _Shape, names: Sequence[str]) -> pl.Expr:
@@ -264,17 +407,16 @@ def _runtime(shape: _Shape, names: Sequence[str]) -> pl.Expr:
     return fields.first(candidates, pl.Float64())
 
 
-def _key(shape: _Shape, sidecar: Sidecar) -> tuple[pl.Expr, pl.Expr]:
+def _key(shape: _Shape, rules: _Rules) -> tuple[pl.Expr, pl.Expr]:
     """The key's text, and the name of the field that it was found in."""
-    if sidecar.key_field == FILE_NAME:
+    if rules.by_file:
         return pl.lit(None, dtype=pl.String), pl.lit(None, dtype=pl.String)
-    names = [sidecar.key_field] if sidecar.key_field else keys.SCORE_KEYS
     texts, spelled = [], []
-    for field in shape.find(names):
+    for field in shape.find(rules.key):
         try:
-            text = keys.key_text(field.expr, field.dtype, name=field.name, table=sidecar.path)
+            text = keys.key_text(field.expr, field.dtype, name=field.name, table=rules.entry.path)
         except KeyColumnError:
-            if sidecar.key_field:
+            if "key_field" in rules.asked:
                 raise
             continue  # an object that happens to be called `name` is no key
         texts.append(text)

@@ -40,7 +40,7 @@ class Dialect:
     Attributes:
         format: Their format, whatever their suffix.
         columns: The names of a CSV's columns, if it has no header.
-        trimmed: Whether blanks around a CSV's names and cells are taken away, and a comma at the end of lines.
+        trimmed: Whether blanks around a CSV's names and cells are taken away, and a comma at their end.
     """
 
     format: Format | None = None
