@@ -33,27 +33,29 @@ class _Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         text: How its text is laid out: `auto`, as the file's suffix says; `csv`, with blanks around names and
             cells taken away; `json`, objects one after another, or a list of them; `xml`.
         columns: The columns of a CSV that has no header, in their order.
+        key_normalize: How its keys are normalised, if not as the table's.
         key_regex: What to take from the normalised key: the first group of the first match.
         key: What its key is, for people.
         low: The least number that it may hold.
         high: The greatest.
         example: A line of it.
         source: Where that is known from.
-        marks: The names that a file of this format has, and no other: columns of a header, or fields of the
-            first object. Without them the format has to be named.
+        marks: The names that rows of this format have, and no others: one list for each of its layouts. Without
+            them the format has to be named.
     """
 
     name: str = ""
     tool: str = ""
     text: Text = "auto"
     columns: list[str] | None = None
+    key_normalize: KeyNormalize | None = None
     key_regex: str | None = None
     key: str = ""
     low: float | None = None
     high: float | None = None
     example: str = ""
     source: str = ""
-    marks: list[str] = []
+    marks: list[list[str]] = []
 
 
 class ScoreFormat(_Format, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -62,59 +64,57 @@ class ScoreFormat(_Format, frozen=True, kw_only=True, forbid_unknown_fields=True
     Attributes:
         label: The scorer, where neither a row nor the entry says.
         rows: What a row is: a clip, or a frame of the clip that the file is about.
-        key_field: The field that holds the clip's key, or `@filename`.
+        key_field: The fields that may hold the clip's key, the first that a row has; or `@filename`.
         score_field: The fields that may hold the score or a list of one a frame; the first that a row has.
         runtime_field: The field that holds the run time in milliseconds.
         status_field: The field that says whether the scorer succeeded.
-        key_normalize: How its keys are normalised, if not as the table's.
         pooling: How the scores of frames become one.
         duplicates: What to do with a key that stands twice: `refuse`, or take the `last`.
         logits_field: The field that holds an object with the logit of each rating word, from which the score
             comes where there is none.
         levels: For each rating word what it stands for; the score is the expected value.
         missing: How it spells that there is no score; such rows are `bad`.
-        higher_is_better: Whether a higher score means a better clip.
+        higher_is_better: Whether a higher score means a better clip, if that is known.
 
     Example:
-        >>> ScoreFormat(text="csv", columns=["path", "score"], key_field="path").columns
+        >>> ScoreFormat(columns=["path", "score"], key_field=["path"]).columns
         ['path', 'score']
     """
 
     label: str | None = None
     rows: Literal["clips", "frames"] = "clips"
-    key_field: str | None = None
+    key_field: list[str] = []
     score_field: list[str] = []
     runtime_field: str | None = None
     status_field: str | None = None
-    key_normalize: KeyNormalize | None = None
     pooling: Pooling | None = None
     duplicates: Duplicates | None = None
     logits_field: str | None = None
     levels: dict[str, float] = {}
     missing: list[str] = []
-    higher_is_better: bool = True
+    higher_is_better: bool | None = None
 
 
 class LabelFormat(_Format, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a dataset publishes.
 
     Attributes:
-        key_column: The column that holds the clip's key.
-        mos_column: The column that holds the mean opinion score.
-        std_dev_column: The column with the standard deviation of the ratings.
-        n_ratings_column: The column with their number.
+        key_column: The columns that may hold the clip's key; the first that a file has.
+        mos_column: The columns that may hold the mean opinion score.
+        std_dev_column: The columns that may hold the standard deviation of the ratings.
+        n_ratings_column: The columns that may hold their number.
         scale: The scale of the scores, `LOW:HIGH`.
         missing: How it spells that a clip has no score; such rows are no labels.
 
     Example:
-        >>> LabelFormat(key_column="File", mos_column="MOS", scale="0:100").scale
+        >>> LabelFormat(key_column=["File"], mos_column=["MOS"], scale="0:100").scale
         '0:100'
     """
 
-    key_column: str | None = None
-    mos_column: str | None = None
-    std_dev_column: str | None = None
-    n_ratings_column: str | None = None
+    key_column: list[str] = []
+    mos_column: list[str] = []
+    std_dev_column: list[str] = []
+    n_ratings_column: list[str] = []
     scale: str | None = None
     missing: list[str] = []
 
@@ -140,7 +140,7 @@ def list_formats() -> Formats:
 
     Example:
         >>> list_formats().labels["live-vqc"].key_column
-        'File'
+        ['File']
     """
     content = resources.files("polars_materialize").joinpath("formats.json").read_bytes()
     found = msgspec.json.decode(content, type=Formats)
@@ -152,14 +152,14 @@ def _named(formats: dict[str, Form]) -> dict[str, Form]:
 
 
 def recognise(columns: Iterable[str], known: dict[str, Form]) -> Form | None:
-    """The one format of which rows with some columns have every mark; none if there is not just one.
+    """The one format of which rows with some columns have all the marks; none if there is not just one.
 
     Example:
         >>> recognise(["Video", "mos_j", "sos_j", "ref"], list_formats().labels).name
         'chug'
     """
     present = set(columns)
-    found = [form for form in known.values() if form.marks and present.issuperset(form.marks)]
+    found = [form for form in known.values() if any(map(present.issuperset, form.marks))]
     return found[0] if len(found) == 1 else None
 
 

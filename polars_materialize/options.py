@@ -135,6 +135,7 @@ class LabelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         columns: The columns of a CSV that has no header, in their order.
         key_column: The column that holds the clip's key.
         mos_column: The column that holds the mean opinion score.
+        key_normalize: How this file's keys are normalised, if not as the table's.
         key_regex: What to take from the normalised key: the first group of the first match.
         scale: The scale of the scores: `auto`, or `LOW:HIGH`.
         format: What published it: `auto`, the name of a format, or a format.
@@ -150,6 +151,7 @@ class LabelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     columns: list[str] | None = None
     key_column: str | None = None
     mos_column: str | None = None
+    key_normalize: KeyNormalize | None = None
     key_regex: str | None = None
     scale: str | None = None
     format: str | LabelFormat = "auto"
