@@ -9,6 +9,7 @@ looked for here. Lines that it refuses are read as if there had been none before
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -166,11 +167,12 @@ def _are_exact(chunk: Chunk, frame: pl.DataFrame) -> bool:
     """
     odd = False
     for values in _floats(frame):
-        wide = values.filter(values.abs() >= 2.0**53)  # NaN is greater, too
-        if not wide.is_nan().all():
+        ends = values.min(), values.max()  # NaN counts for neither
+        if any(abs(float(end or 0.0)) >= 2.0**53 for end in ends):  # type: ignore[arg-type]
             return False
-        zeros = values.filter(values == 0.0)
-        odd |= not wide.is_empty() or bool((1.0 / zeros < 0).any())
+        odd |= math.isnan(values.sum())
+        if (values == 0.0).any():
+            odd |= bool((1.0 / values.filter(values == 0.0) < 0.0).any())
     return not (odd and ODD_NUMBER.search(chunk.data))
 
 
