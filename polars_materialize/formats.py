@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
-from polars_materialize.errors import OptionError, did_you_mean
+from polars_materialize.errors import OptionError, did_you_mean, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 KeyNormalize = Literal["auto", "raw", "basename", "stem"]
 Pooling = Literal["mean", "harmonic_mean", "min", "p5", "p10", "median"]
@@ -40,8 +40,8 @@ class _Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         high: The greatest.
         example: A line of it.
         source: Where that is known from.
-        marks: The names that rows of this format have, and no others: one list for each of its layouts. Without
-            them the format has to be named.
+        marks: The names that rows of this format have, and no others: one list for each of its layouts.
+            Without them the format has to be named.
     """
 
     name: str = ""
@@ -154,13 +154,29 @@ def _named(formats: dict[str, Form]) -> dict[str, Form]:
 def recognise(columns: Iterable[str], known: dict[str, Form]) -> Form | None:
     """The one format of which rows with some columns have all the marks; none if there is not just one.
 
+    Of two formats the one with all marks of the other and more is meant.
+
     Example:
         >>> recognise(["Video", "mos_j", "sos_j", "ref"], list_formats().labels).name
         'chug'
     """
     present = set(columns)
-    found = [form for form in known.values() if any(map(present.issuperset, form.marks))]
-    return found[0] if len(found) == 1 else None
+    marked = ((form, set(marks)) for form in known.values() for marks in form.marks)
+    found = [(form, marks) for form, marks in marked if marks <= present]
+    closest = [form for form, marks in found if all(marks >= others for _, others in found)]
+    return closest[0] if len(closest) == 1 else None
+
+
+def check_columns(columns: Sequence[str] | None) -> None:
+    """Refuses names of columns that a CSV without a header could not have.
+
+    Raises:
+        OptionError: If there is none, or one stands twice.
+    """
+    if columns is not None and (not columns or len(set(columns)) < len(columns)):
+        raise OptionError(
+            f"columns: {listing(columns)}; expected one name for each cell, each once", option="columns"
+        )
 
 
 def find_format(asked: str | Form, known: dict[str, Form]) -> Form:

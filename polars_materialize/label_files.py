@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import polars as pl
 
 from polars_materialize import fields, keys
 from polars_materialize.errors import OptionError, TableError, did_you_mean, listing
-from polars_materialize.formats import LabelFormat, find_format, list_formats, recognise
+from polars_materialize.formats import LabelFormat, check_columns, find_format, list_formats, recognise
 from polars_materialize.labels import EXTRAS, LABEL_SCHEMA, NUMERIC_EXTRAS, parse_scale
 from polars_materialize.options import LabelFile
 from polars_materialize.tables import Dialect, File, Records, find, read_records
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 LabelLike = str | os.PathLike[str] | LabelFile
-FILLED = ("key_column", "mos_column", "std_dev_column", "n_ratings_column", "key_regex", "scale")
+FILLED = (
+    "key_column",
+    "mos_column",
+    "std_dev_column",
+    "n_ratings_column",
+    "key_normalize",
+    "key_regex",
+    "scale",
+)
 """The options of an entry that a format or a run may fill in."""
 MOS_COLUMNS = ("mos", "mean_mos", "mos_raw_0_100", "raw_mos", "score", "quality")
 
@@ -109,7 +117,7 @@ def find_labels(
         form = _named_format(entry)
         columns = entry.columns or form.columns
         files = find(entry.path, base_dir, dialect=Dialect.of(form.text, columns))
-        found.append((_filled(_filled(entry, form), defaults), files))
+        found.append((_with_defaults(entry, form, defaults), files))
     return found
 
 
@@ -118,12 +126,25 @@ def _named_format(entry: LabelFile) -> LabelFormat:
     return LabelFormat() if entry.format == "auto" else find_format(entry.format, list_formats().labels)
 
 
-def _filled(entry: LabelFile, others: LabelFile | LabelFormat) -> LabelFile:
-    """An entry with what it does not say itself."""
-    said = {name: getattr(entry, name) or getattr(others, name) for name in FILLED}
-    if isinstance(others, LabelFormat) and others.name:
-        said["format"] = others
-    return msgspec.structs.replace(entry, **said)
+def _with_defaults(entry: LabelFile, form: LabelFormat, defaults: LabelFile) -> LabelFile:
+    """An entry with its format, and the run's options where neither of them says anything."""
+    said = {
+        name: getattr(entry, name) or (None if getattr(form, name) else getattr(defaults, name))
+        for name in FILLED
+    }
+    return msgspec.structs.replace(entry, **said, format=form if entry.format != "auto" else "auto")
+
+
+def _with_format(entry: LabelFile, form: LabelFormat, columns: Sequence[str]) -> LabelFile:
+    """An entry with what its format says of a file with some columns, where it says nothing itself."""
+    said: dict[str, Any] = {}
+    known = {name.lower() for name in columns}
+    for name in FILLED:
+        options = getattr(form, name)
+        if isinstance(options, list):
+            options = next((option for option in options if option.lower() in known), (*options, None)[0])
+        said[name] = getattr(entry, name) or options
+    return msgspec.structs.replace(entry, **said, format=form)
 
 
 def check_label_file(entry: LabelFile) -> None:
@@ -138,10 +159,13 @@ def check_label_file(entry: LabelFile) -> None:
         parse_scale(entry.scale, option="scale")
     if entry.key_regex is not None:
         keys.check_regex(entry.key_regex, option="key_regex")
-    if entry.columns is not None and (not entry.columns or len(set(entry.columns)) < len(entry.columns)):
+    if entry.key_normalize is not None and entry.key_normalize not in keys.KEY_NORMALIZE:
+        expected = " ".join(keys.KEY_NORMALIZE)
         raise OptionError(
-            f"columns: {listing(entry.columns)}; expected one name for each cell, each once", option="columns"
+            f"key_normalize: {entry.key_normalize!r}; expected one of {expected}", option="key_normalize"
         )
+    _named_format(entry)
+    check_columns(entry.columns)
 
 
 def read_labels(files: Sequence[tuple[LabelFile, Sequence[File]]]) -> pl.DataFrame:
@@ -151,15 +175,17 @@ def read_labels(files: Sequence[tuple[LabelFile, Sequence[File]]]) -> pl.DataFra
 
 def _read_file(entry: LabelFile, file: File) -> pl.DataFrame:
     """One file's rows; which columns hold the key and the score is one choice for the whole file."""
-    key_columns = [entry.key_column] if entry.key_column else []
+    form = entry.format if isinstance(entry.format, LabelFormat) else LabelFormat()
+    key_columns = [entry.key_column] if entry.key_column else form.key_column
     parts = list(read_records([file], key_columns=key_columns))
     if not any(part.frame.height for part in parts):
         raise TableError(file.written, "no rows; expected at least one label")
     columns = list(dict.fromkeys(name for part in parts for name in part.frame.columns))
-    known = recognise(columns, list_formats().labels) if entry.format == "auto" else None
-    if known is not None:
+    if isinstance(entry.format, LabelFormat):
+        entry = _with_format(entry, entry.format, columns)
+    elif (known := recognise(columns, list_formats().labels)) is not None:
         # What a scale says of every number is more than a few names can prove.
-        entry = _filled(entry, msgspec.structs.replace(known, scale=None))
+        entry = _with_format(entry, msgspec.structs.replace(known, scale=None), columns)
     key = keys.infer_key_column(columns, keys.LABEL_KEYS, asked=entry.key_column, table=file.written)
     mos = _mos_column(parts, columns, entry, file)
     long = pl.concat([_extract(part, entry, file, key, mos) for part in parts])
@@ -215,9 +241,10 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
         records.source,
         records.place,
         pl.lit(key).alias("key_column"),
+        pl.lit(entry.key_normalize, dtype=pl.String).alias("key_normalize"),
         pl.lit(entry.key_regex, dtype=pl.String).alias("key_regex"),
         pl.lit(mos).alias("mos_column"),
-        pl.lit(entry.scale, dtype=pl.String).alias("scale"),
+        pl.lit(entry.scale or "auto").alias("scale"),
         pl.lit(form.name or None, dtype=pl.String).alias("format"),
         written.str.strip_chars().str.to_lowercase().is_in(missing).alias("missing"),
         fields.first(wrong, pl.String()).alias("problem"),

@@ -39,6 +39,7 @@ LABEL_SCHEMA = pl.Schema(
         "source": pl.String,
         "place": pl.String,
         "key_column": pl.String,
+        "key_normalize": pl.String,
         "key_regex": pl.String,
         "mos_column": pl.String,
         "scale": pl.String,
@@ -177,9 +178,11 @@ def key_labels(labels: pl.DataFrame, key_normalize: KeyNormalize) -> KeyedLabels
 def _with_keys(file: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFrame:
     """One file's rows with their normalised `key`, and what it was made of as `text`."""
     parts = []
-    for part in file.partition_by("key_column", "key_regex", maintain_order=True) or [file]:
-        column, regex = part.select("key_column", "key_regex").row(0) if part.height else (None, None)
-        key = keys.normalize_key(pl.col("key"), keys.resolve_normalize(key_normalize, column or ""))
+    by = ["key_column", "key_normalize", "key_regex"]
+    for part in file.partition_by(by, maintain_order=True) or [file]:
+        column, own, regex = part.select(by).row(0) if part.height else (None, None, None)
+        rule = keys.resolve_normalize(own or key_normalize, column or "")
+        key = keys.normalize_key(pl.col("key"), rule)
         key = keys.extract_key(key, regex, option="label_key_regex")
         parts.append(part.with_columns(text="key", key=key))
     return pl.concat(parts)

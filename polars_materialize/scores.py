@@ -84,7 +84,12 @@ def unusable_rows(long: pl.DataFrame, key: str = "'key'", score: str = "'score'"
         .when((pl.col("status") == "ok") & ~finite)
         .then(pl.lit(f"status ok without a usable score in {score}"))
     )
-    wrong = long.lazy().select("place", reason=reason).filter(pl.col("reason").is_not_null())
+    read_as = pl.concat_str(pl.lit("; read as '"), "format", pl.lit("'"))
+    wrong = (
+        long.lazy()
+        .select("place", reason=pl.concat_str(reason, read_as.fill_null("")))
+        .filter(pl.col("reason").is_not_null())
+    )
     return wrong.collect()
 
 

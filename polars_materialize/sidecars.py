@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import polars as pl
 
@@ -25,7 +25,15 @@ from polars_materialize.errors import (
     did_you_mean,
     listing,
 )
-from polars_materialize.formats import ScoreFormat, find_format, list_formats, recognise
+from polars_materialize.formats import (
+    Duplicates,
+    Pooling,
+    ScoreFormat,
+    check_columns,
+    find_format,
+    list_formats,
+    recognise,
+)
 from polars_materialize.names import spare_names
 from polars_materialize.options import Sidecar
 from polars_materialize.scores import FILE_NAME, SCORE_FIELDS, SCORE_SCHEMA, means_ok, slug, unusable_rows
@@ -35,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from polars_materialize.fields import Field
-    from polars_materialize.formats import Pooling
 
 
 SidecarLike = str | os.PathLike[str] | Sidecar
@@ -57,6 +64,14 @@ def check_sidecar(sidecar: Sidecar) -> None:
             f"scores: the label {sidecar.label!r} has no letter a-z and no digit for a column name",
             option="scores",
         )
+    _named_format(sidecar)
+    check_columns(sidecar.columns)
+    for option, value, known in (
+        ("pooling", sidecar.pooling, get_args(Pooling)),
+        ("duplicates", sidecar.duplicates, get_args(Duplicates)),
+    ):
+        if value is not None and value not in known:
+            raise OptionError(f"{option}: {value!r}; expected one of {' '.join(known)}", option=option)
     rule = sidecar.key_normalize
     if rule is not None and rule not in keys.KEY_NORMALIZE:
         raise OptionError(
@@ -204,19 +219,21 @@ class _Rules:
         form = _named_format(entry)
         scores = [entry.score_field] if entry.score_field else form.score_field
         scores = scores or ([score_field] if score_field else [])
+        key = [entry.key_field] if entry.key_field else form.key_field
+        key = key or ([score_key_field] if score_key_field else [])
         named = {
-            "key_field": entry.key_field or form.key_field or score_key_field,
+            "key_field": key[0] if len(key) == 1 else None,
             "score_field": scores[0] if len(scores) == 1 and not form.levels else None,
             "runtime_field": entry.runtime_field or form.runtime_field,
             "status_field": entry.status_field or form.status_field,
         }
         asked = {option: name for option, name in named.items() if name and name != FILE_NAME}
-        key, runtime, status = named["key_field"], named["runtime_field"], named["status_field"]
+        runtime, status = named["runtime_field"], named["status_field"]
         return cls(
             entry,
             form,
             asked,
-            key=[key] if key else keys.SCORE_KEYS,
+            key=key or keys.SCORE_KEYS,
             score=scores or SCORE_FIELDS,
             runtime=[runtime] if runtime else RUNTIME_FIELDS,
             status=[status] if status else STATUS_FIELDS,
@@ -235,7 +252,7 @@ class _Rules:
             return self
         key, score, runtime, status = self.key, self.score, self.runtime, self.status
         if key is keys.SCORE_KEYS and form.key_field:
-            key = [form.key_field] if form.key_field == FILE_NAME else [form.key_field, *key]
+            key = form.key_field if FILE_NAME in form.key_field else [*form.key_field, *key]
         if score is SCORE_FIELDS:
             score = [*form.score_field, *score]
         if runtime is RUNTIME_FIELDS and form.runtime_field:
@@ -254,8 +271,10 @@ class _Rules:
         """What the key and the score are looked for in, in words."""
         key = repr(self.key[0]) if len(self.key) == 1 else f"any of {' '.join(self.key)}"
         score = repr(self.score[0]) if len(self.score) == 1 else f"any of {' '.join(self.score)}"
-        key += "" if "key_field" in self.asked else " (name it with key_field)"
-        score += "" if "score_field" in self.asked or self.form.score_field else " (name it with score_field)"
+        if "key_field" not in self.asked and not self.form.key_field:
+            key += " (name it with key_field, or say the format)"
+        if "score_field" not in self.asked and not self.form.score_field:
+            score += " (name it with score_field, or say the format)"
         pooled = f" that are a list to take {self.pooling!r} of" if self.pooling else ""
         return key, score + pooled
 
@@ -266,7 +285,7 @@ def _read_entry(rules: _Rules, files: Sequence[File]) -> pl.DataFrame:
     parts: list[pl.DataFrame] = []
     columns: dict[str, None] = {}
     asked = dict(rules.asked)
-    key_columns = [asked["key_field"]] if "key_field" in asked else []
+    key_columns = [] if rules.key is keys.SCORE_KEYS else rules.key
     for found in read_records(files, ("rows", "results"), key_columns):
         own = rules.recognised(name.strip() for name in found.frame.columns)
         records = found if own.form is rules.form else found._replace(frame=found.frame.rename(str.strip))

@@ -351,7 +351,7 @@ def _read_chunks(
 
 def _is_gathered(file: File) -> bool:
     """Whether a file's rows are put together with those of its neighbours, which is quicker."""
-    return file.format == "json" or (file.format == "jsonl" and is_small(file))
+    return file.format in ("json", "xml") or (file.format == "jsonl" and is_small(file))
 
 
 def _read_rows(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:

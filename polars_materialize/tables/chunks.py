@@ -11,6 +11,7 @@ import msgspec
 import polars as pl
 
 from polars_materialize.errors import TableError
+from polars_materialize.tables import xml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -134,8 +135,11 @@ def _document_rows(file: File, wrappers: Sequence[str], *, single: bool) -> Iter
     with file.open() as stream:
         data = stream.read().removeprefix(BOM)
     if not data or data.isspace():
-        raise TableError(file.written, "the file is empty; expected JSON")
-    document, encode = _decode_document(data, file)
+        raise TableError(file.written, f"the file is empty; expected {file.format.upper()}")
+    if file.format == "xml":
+        yield file.written, xml.to_json(data, file.written)
+        return
+    document, encode = _decode_document(data, file, several=single)
     if isinstance(document, dict):
         name = next((name for name in wrappers if name in document), None)
         if name is None and single:
@@ -159,7 +163,7 @@ def _document_rows(file: File, wrappers: Sequence[str], *, single: bool) -> Iter
         yield place, line
 
 
-def _decode_document(data: bytes, file: File) -> tuple[object, Callable[[Any], bytes]]:
+def _decode_document(data: bytes, file: File, *, several: bool) -> tuple[object, Callable[[Any], bytes]]:
     """Decodes the outer level of a document, and says how its rows are encoded again."""
     try:
         return _decode_raw(data), bytes
@@ -168,7 +172,25 @@ def _decode_document(data: bytes, file: File) -> tuple[object, Callable[[Any], b
     try:  # Python's own decoder takes the NaN that Python's own encoder writes
         return json.loads(data), lambda row: json.dumps(row).encode()
     except (ValueError, RecursionError) as error:
+        if several and isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
+            return _split_documents(data, file), bytes
         raise _not_json(file, error) from None
+
+
+def _split_documents(data: bytes, file: File) -> list[bytes]:
+    """JSON documents that stand one after another, with or without a line end between them."""
+    text = data.decode().strip()
+    decoder, documents, end = json.JSONDecoder(), [], 0
+    while end < len(text):
+        start = end
+        try:
+            end = decoder.raw_decode(text, start)[1]
+        except (ValueError, RecursionError) as error:
+            raise _not_json(file, error) from None
+        documents.append(text[start:end].encode())
+        while text[end : end + 1].isspace():
+            end += 1
+    return documents
 
 
 def _one_line(data: bytes) -> bytes:

@@ -41,18 +41,20 @@ class Dialect:
         format: Their format, whatever their suffix.
         columns: The names of a CSV's columns, if it has no header.
         trimmed: Whether blanks around a CSV's names and cells are taken away, and a comma at their end.
+        evidence: Whether they are evidence, which may be XML, and whose format may be named.
     """
 
     format: Format | None = None
     columns: tuple[str, ...] | None = None
     trimmed: bool = False
+    evidence: bool = False
 
     @classmethod
     def of(cls, text: Literal["auto", "csv", "json", "xml"], columns: Sequence[str] | None) -> Dialect:
-        """What a format says of the text of its files."""
+        """What a format of evidence says of the text of its files."""
         if columns is not None:
-            return cls("csv", tuple(columns), trimmed=True)
-        return cls(None if text == "auto" else text, trimmed=text == "csv")
+            return cls("csv", tuple(columns), trimmed=True, evidence=True)
+        return cls(None if text == "auto" else text, trimmed=text == "csv", evidence=True)
 
 
 PLAIN = Dialect()
@@ -95,9 +97,12 @@ class File:
         compression = COMPRESSIONS.get(name.suffix)
         if compression is not None:
             name = name.with_suffix("")
-        known = dialect.format or SUFFIXES.get(name.suffix)
+        known = "xml" if dialect.evidence and name.suffix == ".xml" else SUFFIXES.get(name.suffix)
+        if not (dialect.format == "json" and known == "jsonl"):
+            known = dialect.format or known
         if known is None or (compression is not None and known not in TEXT_FORMATS):
-            raise TableError(text, f"unknown kind of table; expected one of {EXPECTED}")
+            hint = "; or say the format (polars-materialize formats lists them)" if dialect.evidence else ""
+            raise TableError(text, f"unknown kind of table; expected one of {EXPECTED}{hint}")
         return cls(text, path, known, compression, dialect)
 
     def open(self) -> BinaryIO:
