@@ -21,6 +21,7 @@ from polars_materialize._version import __version__
 if TYPE_CHECKING:
     from polars_materialize.batches import run_batch
     from polars_materialize.errors import MaterializeError
+    from polars_materialize.formats import LabelFormat, ScoreFormat, list_formats
     from polars_materialize.label_files import scan_labels
     from polars_materialize.label_joins import join_labels
     from polars_materialize.label_runs import materialize_labels
@@ -46,9 +47,11 @@ __all__ = [
     "Family",
     "LabelAudit",
     "LabelFile",
+    "LabelFormat",
     "MaterializeError",
     "SaliencyAudit",
     "ScoreAudit",
+    "ScoreFormat",
     "Sidecar",
     "SignalReport",
     "__version__",
@@ -57,6 +60,7 @@ __all__ = [
     "audit_tables",
     "join_labels",
     "join_scores",
+    "list_formats",
     "materialize_labels",
     "materialize_saliency",
     "materialize_scores",
@@ -81,6 +85,9 @@ _HOMES = {
     "LABEL_SCHEMA": "labels",
     "LabelAudit": "reports",
     "LabelFile": "options",
+    "LabelFormat": "formats",
+    "ScoreFormat": "formats",
+    "list_formats": "formats",
     "Sidecar": "options",
     "SignalReport": "signal_mix.reports",
     "audit_signals": "signal_mix.audit",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 import msgspec
 
 from polars_materialize.errors import ManifestError, MaterializeError, OptionError
+from polars_materialize.formats import LabelFormat, ScoreFormat
 from polars_materialize.label_files import list_labels
 from polars_materialize.label_runs import check_label_table, run_label_table
 from polars_materialize.manifests import Manifest, Paths, check_paths, read_manifest
@@ -60,6 +61,7 @@ class Kind(Generic[Table]):
         columns: The Markdown report's, after `Table` and `Status`, before `Output`.
         line: The last line on stderr, for `str.format` with the summary.
         row_failures: What in a table's summary counts rows that failed one by one, if rows can.
+        form: The struct of a format of its evidence, if that has formats.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Kind(Generic[Table]):
     columns: Mapping[str, str]
     line: str
     row_failures: str | None = None
+    form: type[ScoreFormat | LabelFormat] | None = None
 
 
 SECOND_OPINION = Kind(
@@ -96,6 +99,7 @@ SECOND_OPINION = Kind(
     columns={"Input rows": "input_rows", "Output rows": "output_rows"},
     line="second-opinion batch materialize: tables={tables} input_rows={input_rows} "
     "output_rows={output_rows} failed_tables={failed_tables}",
+    form=ScoreFormat,
 )
 
 
@@ -126,6 +130,7 @@ MOS_LABELS = Kind(
     columns={"Match rate": "match_rate", "Matched rows": "matched_rows", "Missing rows": "missing_rows"},
     line="MOS-label batch materialize: tables={tables} input_rows={input_rows} "
     "matched_rows={matched_rows} failed_tables={failed_tables}",
+    form=LabelFormat,
 )
 
 SALIENCY = Kind(
@@ -190,7 +195,7 @@ def run_batch(
     if kind not in KINDS:
         raise OptionError(f"kind: {kind!r}; expected one of {' '.join(KINDS)}")
     form = KINDS[kind]
-    read = read_manifest(manifest, table=form.table, options=form.options, base_dir=base_dir)
+    read = read_manifest(manifest, table=form.table, options=form.options, form=form.form, base_dir=base_dir)
     outputs = {
         name: os.fspath(path)
         for name, path in (("report_json", report_json), ("report_md", report_md))

@@ -145,6 +145,20 @@ def cli() -> None:
     """Joins evidence onto video-quality feature tables, and proves what was joined with what."""
 
 
+@cli.command("formats")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--brief", "style", flag_value="brief", help="One line for each.")
+@click.option("--json", "style", flag_value="json", help="As JSON.")
+def formats(names: tuple[str, ...], style: Literal["brief", "json"] | None) -> None:
+    """List the formats of sidecars and label files that can be read by name.
+
+    For each its fields, the form of its keys, its range, what is better, and an example line.
+    """
+    from polars_materialize.format_lists import describe_formats  # noqa: PLC0415 - nothing else needs it
+
+    click.echo(describe_formats(names, style=style or "full"), nl=False)
+
+
 @cli.group("second-opinion")
 def second_opinion() -> None:
     """Join the scores of no-reference scorers (DOVER, Q-Align, MUSIQ, ...)."""

@@ -1,7 +1,7 @@
 """Batch manifests: read whole and checked whole, before anything runs.
 
-A manifest is `{"defaults": {...}, "tables": [...]}`. Top-level names that begin with `_` are comments. Every
-error names the place as a JSON path, such as `$.tables[1].missing_policy`.
+A manifest is `{"defaults": {...}, "formats": {...}, "tables": [...]}`. Top-level names that begin with `_`
+are comments. Every error names the place as a JSON path, such as `$.tables[1].missing_policy`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from polars_materialize.errors import ManifestError, did_you_mean, listing
+from polars_materialize.formats import LabelFormat, ScoreFormat, list_formats
 from polars_materialize.paths import Readers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 Table = TypeVar("Table", bound=msgspec.Struct)
 
@@ -49,6 +50,7 @@ def read_manifest(
     *,
     table: type[Table],
     options: type[msgspec.Struct],
+    form: type[ScoreFormat | LabelFormat] | None = None,
     base_dir: str | os.PathLike[str] | None = None,
 ) -> Manifest[Table]:
     """Reads a manifest and checks the names, types and choices of all its fields.
@@ -57,6 +59,7 @@ def read_manifest(
         path: The manifest.
         table: The struct of a table with its options.
         options: The struct of the options alone, which `defaults` may hold.
+        form: The struct of a format of evidence, if there is such a thing; `formats` may hold some by name.
         base_dir: What relative paths are relative to; else the manifest's folder.
 
     Raises:
@@ -64,16 +67,17 @@ def read_manifest(
     """
     written = os.fspath(path)
     raw, content = _load(written)
-    known = ("defaults", "tables")
+    known = ("defaults", "formats", "tables") if form is not None else ("defaults", "tables")
     for name in content:
         if name not in known and not name.startswith("_"):
             raise ManifestError(
                 written,
-                f"unknown name{did_you_mean(name, known)}; expected defaults, tables, or _comments",
+                f"unknown name{did_you_mean(name, known)}; expected {', '.join(known)}, or _comments",
                 place=f"$.{name}",
             )
     defaults = content.get("defaults", {})
     _convert(written, defaults, options, "$.defaults")
+    formats = {} if form is None else _formats(written, content.get("formats", {}), form)
     entries = content.get("tables")
     if not isinstance(entries, list) or not entries:
         raise ManifestError(written, "expected a list of at least one table", place="$.tables")
@@ -82,10 +86,38 @@ def read_manifest(
         place = f"$.tables[{index}]"
         if not isinstance(entry, dict):
             raise ManifestError(written, "expected an object", place=place)
-        tables.append(_convert(written, {**defaults, **entry}, table, place))
+        given = {name: _with_format(value, formats) for name, value in entry.items()}
+        tables.append(_convert(written, {**defaults, **given}, table, place))
     _check_ids(written, tables)
     folder = Path(written).parent if base_dir is None else Path(base_dir)
     return Manifest(written, Path(written), folder, raw, tables)
+
+
+def _formats(
+    written: str, content: object, form: type[ScoreFormat | LabelFormat]
+) -> dict[str, dict[str, Any]]:
+    """The formats that a manifest brings along, checked, each with its name in it."""
+    if not isinstance(content, dict):
+        raise ManifestError(written, "expected an object", place="$.formats")
+    known = list_formats().scores if form is ScoreFormat else list_formats().labels
+    for name, value in content.items():
+        place = f"$.formats.{name}"
+        if name in known or name == "auto":
+            raise ManifestError(written, "is the name of a built-in format; expected another", place=place)
+        _convert(written, value, form, place)
+    return {name: {**value, "name": name} for name, value in content.items()}
+
+
+def _with_format(value: object, formats: Mapping[str, dict[str, Any]]) -> object:
+    """Entries of evidence with the formats of the manifest that they name."""
+    if not isinstance(value, list) or not formats:
+        return value
+    return [
+        {**entry, "format": formats[entry["format"]]}
+        if isinstance(entry, dict) and isinstance(entry.get("format"), str) and entry["format"] in formats
+        else entry
+        for entry in value
+    ]
 
 
 def _load(written: str) -> tuple[bytes, dict[str, Any]]:
