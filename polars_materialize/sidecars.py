@@ -373,6 +373,7 @@ def _extract(records: Records, shape: _Shape, rules: _Rules) -> pl.DataFrame:
     scorers = [fields.text(field) for field in shape.find(SCORER_FIELDS)]
     key, key_field = _key(shape, rules)
     sidecar, form = rules.entry, rules.form
+    assumed = form.label if sidecar.label is None else None
     said = {
         "key_normalize": sidecar.key_normalize or form.key_normalize,
         "key_regex": sidecar.key_regex or form.key_regex,
@@ -381,7 +382,7 @@ def _extract(records: Records, shape: _Shape, rules: _Rules) -> pl.DataFrame:
     }
     long = records.frame.select(
         records.row,
-        fields.first(scorers, pl.String()).fill_null(pl.lit(form.label, dtype=pl.String)).alias("scorer"),
+        fields.first([*scorers, pl.lit(assumed, dtype=pl.String)], pl.String()).alias("scorer"),
         key.alias("key"),
         score.value.alias("score"),
         pl.when(is_ok).then(pl.lit("ok")).otherwise(pl.lit("bad")).alias("status"),

@@ -139,6 +139,8 @@ def test_report_of_second_opinions(tmp_path, monkeypatch):
             "missing_rows": missing,
             "bad_rows": bad,
             "unused_scores": unused,
+            "replaced_scores": 0,
+            "formats": [],
         }
 
     assert report["tables"][0] == {

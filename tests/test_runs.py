@@ -208,6 +208,8 @@ def test_audit_of_scores(bundle):
             "missing_rows": 5,
             "bad_rows": 0,
             "unused_scores": 0,
+            "replaced_scores": 0,
+            "formats": [],
         },
         "M": {
             "competitor": "M",
@@ -217,6 +219,8 @@ def test_audit_of_scores(bundle):
             "missing_rows": 2,
             "bad_rows": 2,
             "unused_scores": 1,
+            "replaced_scores": 0,
+            "formats": [],
         },
     }
     counts = {"rows": 6, "rows_without_key": 1, "distinct_values": 3, "distinct_keys": 3}
