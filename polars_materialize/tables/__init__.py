@@ -11,7 +11,7 @@ import glob
 import itertools
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import polars as pl
 from polars.io.plugins import register_io_source
@@ -336,22 +336,42 @@ _Chunk = tuple[chunks.Chunk | pl.Series, pl.Series, pl.DataFrame]
 def _read_chunks(
     files: Sequence[File], wrappers: Sequence[str], key_columns: Sequence[str]
 ) -> Iterator[_Chunk]:
-    for is_gathered, some in itertools.groupby(files, _is_gathered):
-        if is_gathered:
+    for gathered, some in itertools.groupby(files, _gathered_as):
+        if gathered == "json":
             for chunk, sources in chunks.read_documents(some, wrappers, single=True):
                 frame = jsonl.infer(chunk, dtypes.Profile())
                 yield chunk, pl.Series("source", sources, dtype=pl.String), frame
-            continue
-        for file in some:
-            try:
-                yield from _read_rows(file, key_columns)
-            except (pl.exceptions.PolarsError, OSError) as error:
-                raise TableError(file.written, f"cannot be read: {first_line(error)}") from None
+        elif gathered == "csv":
+            for group in csv.gather(some, key_columns):
+                yield from _read_gathered(group, key_columns)
+        else:
+            for file in some:
+                yield from _read_file(file, key_columns)
 
 
-def _is_gathered(file: File) -> bool:
-    """Whether a file's rows are put together with those of its neighbours, which is quicker."""
-    return file.format in ("json", "xml") or (file.format == "jsonl" and is_small(file))
+def _gathered_as(file: File) -> Literal["json", "csv"] | None:
+    """As what a file's rows are put together with those of its neighbours, which is quicker."""
+    if file.format in ("json", "xml") or (file.format == "jsonl" and is_small(file)):
+        return "json"
+    return "csv" if file.format == "csv" and is_small(file) else None
+
+
+def _read_gathered(group: csv.Gathered, key_columns: Sequence[str]) -> Iterator[_Chunk]:
+    if group.frame is None:
+        for file in group.files:
+            yield from _read_file(file, key_columns)
+        return
+    written = pl.Series("source", [file.written for file in group.files], dtype=pl.String)
+    source = written.repeat_by(pl.Series(group.rows)).explode()
+    lines = pl.int_ranges(pl.lit(group.skipped + 1), pl.Series(group.rows) + group.skipped + 1, eager=True)
+    yield source + ":" + lines.explode().cast(pl.String), source, group.frame
+
+
+def _read_file(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:
+    try:
+        yield from _read_rows(file, key_columns)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise TableError(file.written, f"cannot be read: {first_line(error)}") from None
 
 
 def _read_rows(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:

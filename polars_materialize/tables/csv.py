@@ -20,11 +20,14 @@ from polars_materialize.tables.dtypes import Profile
 from polars_materialize.tables.files import PLAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import pyarrow as pa
 
     from polars_materialize.tables.files import File
 
 BLOCK_BYTES = 8 << 20
+BOM = b"\xef\xbb\xbf"
 csv.field_size_limit(2**31 - 1)
 BOOLEANS = ("true", "false", "True", "False", "TRUE", "FALSE")
 
@@ -85,20 +88,18 @@ def infer(file: File, key_columns: Sequence[str] = ()) -> Profile:
         TableError: If the file is not CSV of one shape; names the line.
     """
     names = header(file)
-    keys = {*SCORE_KEYS, *LABEL_KEYS, *(name.lower() for name in key_columns)}
-    columns = {name: _Column(is_key=name.lower() in keys) for name in names}
+    schema = _Schema(names, key_columns)
     rows = 0
     for frame in read_text(file, names, names):
         rows += frame.height
-        for name, column in columns.items():
-            column.add(frame.get_column(name))
+        schema.add(frame)
     lines, quotes = _survey(file)
     if quotes % 2:
         raise _first_fault(file, _header(file).width, "a quote is not closed")
     return Profile(
-        schema={name: column.dtype() for name, column in columns.items()},
-        inexact={(name,) for name, column in columns.items() if not column.exact},
-        negative={(name,) for name, column in columns.items() if column.low < 0},
+        schema=schema.dtypes(),
+        inexact={(name,) for name, column in schema.columns.items() if not column.exact},
+        negative={(name,) for name, column in schema.columns.items() if column.low < 0},
         plain=file.dialect == PLAIN and not quotes and lines == rows + 1,
     )
 
@@ -122,15 +123,32 @@ def read_text(file: File, names: Sequence[str], columns: Sequence[str]) -> Itera
         TableError: If a line has too few or too many cells, or is not UTF-8; names the line.
     """
     import pyarrow as pa  # noqa: PLC0415 - start-up does not need it
-    from pyarrow import csv as pa_csv  # noqa: PLC0415
 
     head = _header(file)
+    # A Python stream here would let pyarrow's reading thread outlive the interpreter's lock.
+    stream = pa.input_stream(str(file.path), compression=file.compression)
+    try:
+        with stream:
+            yield from _cells(stream, file, head, names, columns)
+    except pa.ArrowInvalid as error:
+        if _survey(file)[0] <= head.lines:
+            return  # a header and nothing else
+        raise _first_fault(file, head.width, str(error)) from None
+
+
+def _cells(
+    stream: pa.NativeFile, file: File, head: _Header, names: Sequence[str], columns: Sequence[str]
+) -> Iterator[pl.DataFrame]:
+    """The cells of some columns as text, in batches; pyarrow's own error if there is a fault."""
+    from pyarrow import csv as pa_csv  # noqa: PLC0415 - start-up does not need it
+    from pyarrow import large_string  # noqa: PLC0415
+
     # A line of one empty cell is a null in a table of one column, and blank in any other.
     parsing = pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=head.width > 1)
     places = {name: f"{index}" for index, name in enumerate(names)}
     end = [f"{index}" for index in range(len(names), head.width)]
     converting = pa_csv.ConvertOptions(
-        column_types=dict.fromkeys([*places.values(), *end], pa.large_string()),
+        column_types=dict.fromkeys([*places.values(), *end], large_string()),
         include_columns=[*(places[name] for name in columns), *end] or ["0"],
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
@@ -139,28 +157,98 @@ def read_text(file: File, names: Sequence[str], columns: Sequence[str]) -> Itera
     reading = pa_csv.ReadOptions(
         block_size=BLOCK_BYTES, column_names=[*places.values(), *end], skip_rows=head.lines
     )
-    # A Python stream here would let pyarrow's reading thread outlive the interpreter's lock.
-    stream = pa.input_stream(str(file.path), compression=file.compression)
+    with pa_csv.open_csv(
+        stream, read_options=reading, parse_options=parsing, convert_options=converting
+    ) as batches:
+        for batch in batches:
+            frame = pl.DataFrame(batch)
+            cells = {name: pl.col(places[name]) for name in columns}
+            if any((frame.get_column(name).str.strip_chars() != "").any() for name in end):
+                problem = "a cell beyond the last name; expected a comma that ends the line"
+                raise TableError(file.written, problem)
+            if file.dialect.trimmed:
+                cells = {name: cell.str.strip_chars() for name, cell in cells.items()}
+            yield frame.select(cell.alias(name) for name, cell in cells.items())
+
+
+class Gathered(NamedTuple):
+    """The rows of small files that were read together.
+
+    Attributes:
+        files: The files.
+        rows: How many rows each has.
+        frame: The rows; nothing if these files have to be read one by one.
+        skipped: How many lines of each file come before its rows.
+    """
+
+    files: list[File]
+    rows: list[int]
+    frame: pl.DataFrame | None = None
+    skipped: int = 0
+
+
+def gather(files: Iterable[File], key_columns: Sequence[str]) -> Iterator[Gathered]:
+    """Reads small files together as long as their headers are the same.
+
+    Only files of plain lines are: without quotes, without blank lines. What is odd in any way is left to be
+    read file by file, so that nothing comes out otherwise and errors name their place.
+    """
+    some, known = Gathered([], []), b""
+    bodies: list[bytes] = []
+
+    def read() -> Iterator[Gathered]:
+        if some.files:
+            yield _read_gathered(some, b"".join(bodies), key_columns)
+
+    for file in files:
+        with file.open() as stream:
+            data = stream.read().removeprefix(BOM)
+        header, body = (b"", data) if file.dialect.columns is not None else _partition(data)
+        plain = _is_plain(data, body)
+        if not plain or header != known or sum(len(other) for other in bodies) > BLOCK_BYTES:
+            yield from read()
+            some, bodies, known = Gathered([], []), [], header
+        if not plain:
+            yield Gathered([file], [])
+            continue
+        if not body.endswith(b"\n"):
+            body += b"\n"
+        some.files.append(file)
+        some.rows.append(body.count(b"\n"))
+        bodies.append(body)
+    yield from read()
+
+
+def _partition(data: bytes) -> tuple[bytes, bytes]:
+    """The first line, and the others."""
+    header, end, body = data.partition(b"\n")
+    return header + end, body
+
+
+def _is_plain(data: bytes, body: bytes) -> bool:
+    """Whether each line is a row, and a file has some."""
+    blank = body.startswith((b"\n", b"\r\n")) or b"\n\n" in body or b"\n\r\n" in body
+    return bool(body) and b'"' not in data and not blank and data.count(b"\r") == data.count(b"\r\n")
+
+
+def _read_gathered(some: Gathered, data: bytes, key_columns: Sequence[str]) -> Gathered:
+    import pyarrow as pa  # noqa: PLC0415 - start-up does not need it
+
+    file = some.files[0]
+    names, head = header(file), _header(file)
     try:
-        with (
-            stream,
-            pa_csv.open_csv(
-                stream, read_options=reading, parse_options=parsing, convert_options=converting
-            ) as batches,
-        ):
-            for batch in batches:
-                frame = pl.DataFrame(batch)
-                cells = {name: pl.col(places[name]) for name in columns}
-                if any((frame.get_column(name).str.strip_chars() != "").any() for name in end):
-                    problem = "a cell beyond the last name; expected a comma that ends the line"
-                    raise TableError(file.written, problem)
-                if file.dialect.trimmed:
-                    cells = {name: cell.str.strip_chars() for name, cell in cells.items()}
-                yield frame.select(cell.alias(name) for name, cell in cells.items())
-    except pa.ArrowInvalid as error:
-        if _survey(file)[0] <= head.lines:
-            return  # a header and nothing else
-        raise _first_fault(file, head.width, str(error)) from None
+        batches = list(_cells(pa.BufferReader(data), file, head._replace(lines=0), names, names))
+    except (pa.ArrowInvalid, TableError):
+        return some
+    text = pl.concat(batches)
+    if text.height != sum(some.rows):
+        return some
+    schema = _Schema(names, key_columns)
+    schema.add(text)
+    if not schema.is_of_each_file(text, some.rows):
+        return some
+    frame = text.select(_cast(name, dtype) for name, dtype in schema.dtypes().items())
+    return some._replace(frame=frame, skipped=head.lines)
 
 
 def line_numbers(file: File, rows: int) -> pl.Series:
@@ -223,6 +311,36 @@ def _where_not_utf8(file: File, wrong: UnicodeDecodeError) -> TableError:
                 problem = f"not UTF-8 text: {error.reason}; save it as UTF-8"
                 return TableError(file.written, problem, line=number)
     return TableError(file.written, f"not UTF-8 text: {wrong.reason}; save it as UTF-8")
+
+
+class _Schema:
+    """What the columns of a table can still be, judged batch by batch."""
+
+    def __init__(self, names: Sequence[str], key_columns: Sequence[str]) -> None:
+        keys = {*SCORE_KEYS, *LABEL_KEYS, *(name.lower() for name in key_columns)}
+        self.columns = {name: _Column(is_key=name.lower() in keys) for name in names}
+
+    def add(self, cells: pl.DataFrame) -> None:
+        for name, column in self.columns.items():
+            column.add(cells.get_column(name))
+
+    def dtypes(self) -> dict[str, pl.DataType]:
+        return {name: column.dtype() for name, column in self.columns.items()}
+
+    def is_of_each_file(self, cells: pl.DataFrame, rows: Sequence[int]) -> bool:
+        """Whether a column that is text for all files together is so for each of them."""
+        texts = [name for name, dtype in self.dtypes().items() if dtype == pl.String()]
+        if len(rows) < 2 or not texts:
+            return True
+        alone = []
+        for name in texts:
+            cell = pl.col(name)
+            said = cell.is_not_null() & (cell != "")
+            other = cell.cast(pl.Float64, strict=False).is_not_null() | cell.is_in(BOOLEANS)
+            alone.append(said.any() & (other | ~said).all())
+        file = pl.Series(range(len(rows)), dtype=pl.Int64).repeat_by(pl.Series(rows)).explode()
+        found = cells.group_by(file.alias("0")).agg(pl.any_horizontal(alone).alias("1"))
+        return not found.get_column("1").any()
 
 
 class _Column:

@@ -113,7 +113,9 @@ def _raise_first_fault(chunk: Chunk, read: Callable[[bytes], object]) -> None:
 
 def _what_is_wrong(line: bytes) -> str:
     try:
-        value = json.loads(line)
+        value = kinds.loads(line)
+    except kinds.RepeatedFieldError as error:
+        return str(error)
     except json.JSONDecodeError as error:
         return f"not a JSON object: {error.msg} at column {error.colno}"
     except (ValueError, RecursionError) as error:

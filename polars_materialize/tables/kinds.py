@@ -26,6 +26,8 @@ NESTED = ("list", "object")
 NOT_TEXT = ("true", "false", "NaN", "Infinity", "-Infinity")
 """What values that are no text look like in a column of text."""
 NOT_TEXT_BYTES = (b"true", b"false", b"NaN", b"Infinity")
+ODD_COLONS = (b" :", b"\t:", b"\r:", b"\n:")
+"""What shows that a colon may not follow its name at once."""
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -128,29 +130,50 @@ def refuse_repeated_fields(chunk: Chunk, frame: pl.DataFrame) -> None:
     """Refuses an object that has a field twice, of which Polars keeps the first in silence.
 
     Each value that is not null has a name and a colon, and so does each null. Where that is not the number
-    of colons, the lines are looked at one by one.
+    of colons, or they cannot be counted, the lines are looked at one by one.
     """
     names = [(*path, name) for path, found in _objects(pl.Struct(frame.schema)) for name in found]
     values = sum(int(dtypes.leaf_values(frame, path).drop_nulls().len()) for path in names)
-    names_and_values = chunk.data.count(b'":')
-    if names_and_values == values or names_and_values == values + chunk.data.count(b"null"):
-        return
+    data = chunk.data
+    if not any(odd in data for odd in ODD_COLONS):
+        nulls = data.count(b'":') - values
+        if nulls == 0 or (nulls == data.count(b"null") and not _says_null(frame, names)):
+            return
     for row, (_, line) in enumerate(chunk.lines()):
         try:
-            json.loads(line, object_pairs_hook=_refuse_twice)
+            loads(line)
         except RepeatedFieldError as error:
-            raise chunk.fault(row, f"an object has the field {error.args[0]!r} twice") from None
+            raise chunk.fault(row, str(error)) from None
+
+
+def _says_null(frame: pl.DataFrame, names: list[dtypes.Path]) -> bool:
+    """Whether a name or a text holds what would be counted as a null."""
+    cells = (dtypes.leaf_values(frame, path) for path in texts(frame))
+    return any("null" in path[-1] for path in names) or any(
+        text.str.contains("null", literal=True).any() for text in cells
+    )
 
 
 class RepeatedFieldError(Exception):
     """An object of JSON has a field twice."""
 
 
+def loads(line: bytes) -> object:
+    """A JSON value.
+
+    Raises:
+        ValueError: If it is none.
+        RepeatedFieldError: If an object has a field twice.
+    """
+    return json.loads(line, object_pairs_hook=_refuse_twice)
+
+
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         names = [name for name, _ in pairs]
-        raise RepeatedFieldError(next(name for name in names if names.count(name) > 1))
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RepeatedFieldError(f"an object has the field {twice!r} twice")
     return members
 
 
