@@ -167,7 +167,7 @@ def run_batch(
     fail_fast: bool = False,
     argv: Sequence[str] = (),
     on_failure: Callable[[str, str], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[..., None] | None = None,
 ) -> BatchReport:
     """Runs every table of a manifest, and reports.
 
@@ -183,7 +183,7 @@ def run_batch(
         fail_fast: Stop at the first table that fails; the report then ends with it.
         argv: The command line's arguments, for the report.
         on_failure: Called with the id and the message of a table that failed, when it does.
-        progress: Called with the number of clips of a table that are done and of all, where there are clips.
+        progress: Called with how many are done and of how many, and of what if that is not clips.
 
     Returns:
         The report.

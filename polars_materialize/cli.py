@@ -180,7 +180,10 @@ def second_opinion_table(
 
     entries = [_entry(entry, Sidecar, "--scores") for entry in scores]
     hashed = options["audit_json"] is not None  # nobody else would see the hashes
-    audit = materialize_scores(features, entries, out, hashed=hashed, argv=argv, **options)
+    with Progress() as progress:
+        audit = materialize_scores(
+            features, entries, out, hashed=hashed, argv=argv, progress=progress, **options
+        )
     counts = " ".join(
         f"{c.column_prefix}={c.matched_rows}/{audit.input_rows}" for c in audit.competitors.values()
     )

@@ -14,7 +14,7 @@ EVERY_S = 0.2
 
 
 class Progress:
-    """Clips done of all, how many a second, and the time left; a context manager, so that the line goes away.
+    """What is done of all, how many a second, and the time left; a context manager: the line goes away.
 
     Example:
         >>> with Progress() as progress:  # standard error is no terminal here, so nothing is written
@@ -27,6 +27,7 @@ class Progress:
         self._shown = self._stream.isatty()
         self._began = self._written = 0.0
         self._done = self._all = 0
+        self._what = ""
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -41,24 +42,25 @@ class Progress:
         """Takes the line away."""
         self.clear()
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, what: str = "clips") -> None:
         """Says how far a table is.
 
         Args:
-            done: The number of clips done.
-            total: The number of all.
+            done: How many are done.
+            total: How many there are.
+            what: Of what.
         """
         if not self._shown:
             return
         now = time.monotonic()
-        if total != self._all or done < self._done:
-            self._began = now  # another table
+        if (total, what) != (self._all, self._what) or done < self._done:
+            self._began, self._what = now, what  # another table
         self._done, self._all = done, total
         if done == total:
             self.clear()
         elif now - self._written >= EVERY_S:
             self._written = now
-            self._write(f"{done:,} of {total:,} clips{_rate(done, total, now - self._began)}")
+            self._write(f"{done:,} of {total:,} {what}{_rate(done, total, now - self._began)}")
 
     def clear(self) -> None:
         """Takes the line away, so that something else can be said."""

@@ -99,7 +99,7 @@ class Context:
         base_dir: What relative paths are relative to.
         hasher: What hashes inputs; without, an audit's hashes are null.
         manifest: The manifest that the table is from, described as it was read, and where it is.
-        progress: Told how many clips are done, of how many.
+        progress: Told how much is done, of how much, and (if not clips) of what.
         memo: What tables of a batch share.
     """
 
@@ -108,7 +108,7 @@ class Context:
     base_dir: Path | None = None
     hasher: Hasher | None = None
     manifest: tuple[Described, Path] | None = None
-    progress: Callable[[int, int], None] | None = None
+    progress: Callable[..., None] | None = None
     memo: Memo | None = None
 
     def read(
@@ -161,7 +161,7 @@ def single_run(
     argv: Sequence[str],
     base_dir: PathLike | None,
     hashed: bool,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[..., None] | None = None,
 ) -> Iterator[Context]:
     """What a run of one table is part of, for as long as it lasts."""
     base = None if base_dir is None else Path(base_dir)

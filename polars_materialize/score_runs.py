@@ -19,7 +19,7 @@ from polars_materialize.sidecars import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import polars as pl
 
@@ -44,6 +44,7 @@ def materialize_scores(
     overwrite: bool = False,
     hashed: bool = True,
     argv: Sequence[str] = (),
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> ScoreAudit:
     """Joins scorers' sidecars onto a feature table, from files to a file, and says what was done.
 
@@ -66,6 +67,7 @@ def materialize_scores(
         overwrite: Replace columns that the feature table already has. (An older `out` is always replaced.)
         hashed: Hash inputs and output for the audit; without, its hashes are null and the run is quicker.
         argv: The command line's arguments, for the audit.
+        progress: Called with the number of sidecar files begun and of all, and the word `files`.
 
     Returns:
         The audit.
@@ -101,7 +103,7 @@ def materialize_scores(
         overwrite=overwrite,
     )
     entrypoint = "second-opinion table" if argv else "materialize_scores"
-    with single_run(entrypoint, argv=argv, base_dir=base_dir, hashed=hashed) as context:
+    with single_run(entrypoint, argv=argv, base_dir=base_dir, hashed=hashed, progress=progress) as context:
         return run_score_table(table, context)
 
 
@@ -112,7 +114,9 @@ def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
 
     def plan(schema: pl.Schema) -> ScorePlan:
         fields = {"score_key_field": table.score_key_field, "score_field": table.score_field}
-        scores = context.read(sidecars, lambda: read_scores(sidecars, **fields), *fields.values())
+        scores = context.read(
+            sidecars, lambda: read_scores(sidecars, **fields, progress=context.progress), *fields.values()
+        )
         return plan_scores(schema, scores, table, table=table.features)
 
     def audit(plan: ScorePlan, evidence: ScoreEvidence, provenance: dict[str, Any]) -> ScoreAudit:

@@ -7,6 +7,7 @@ scores belong to is decided in `score_joins`.
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ from polars_materialize.scores import FILE_NAME, SCORE_FIELDS, SCORE_SCHEMA, mea
 from polars_materialize.tables import Dialect, File, Records, find, in_order, is_small, read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from polars_materialize.fields import Field
 
@@ -167,16 +168,31 @@ def read_scores(
     *,
     score_key_field: str | None = None,
     score_field: str | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> pl.DataFrame:
-    """Reads sidecars now; see `scan_scores`."""
+    """Reads sidecars now; see `scan_scores`.
+
+    Args:
+        sidecars: Entries, and the files of each.
+        score_key_field: See `scan_scores`.
+        score_field: See `scan_scores`.
+        progress: Told how many files were read, of how many.
+    """
     parts: list[pl.DataFrame] = []
     problems: list[tuple[str, str]] = []
     count = 0
 
+    total, begun = sum(len(files) for _, files in sidecars), itertools.count()
+
+    def tick(file: File) -> File:
+        if progress is not None:
+            progress(next(begun), total, "files")
+        return file
+
     def read(entry: tuple[Sidecar, Sequence[File]]) -> tuple[pl.DataFrame, pl.DataFrame]:
         sidecar, files = entry
         rules = _Rules.of(sidecar, score_key_field, score_field)
-        part = _read_entry(rules, files)
+        part = _read_entry(rules, map(tick, files))
         return part, unusable_rows(part, *rules.described())
 
     # Threads take turns at Python's lock, and gain nothing where files are small.
@@ -279,7 +295,7 @@ class _Rules:
         return key, score + pooled
 
 
-def _read_entry(rules: _Rules, files: Sequence[File]) -> pl.DataFrame:
+def _read_entry(rules: _Rules, files: Iterable[File]) -> pl.DataFrame:
     """All rows of one entry as `SCORE_SCHEMA`; scorer, key and score may still be null."""
     sidecar = rules.entry
     parts: list[pl.DataFrame] = []

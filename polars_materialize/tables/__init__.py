@@ -26,7 +26,7 @@ from polars_materialize.tables.splice import Splice
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "Dialect",
@@ -304,7 +304,7 @@ class Records(NamedTuple):
 
 
 def read_records(
-    files: Sequence[File], wrappers: Sequence[str] = ("rows",), key_columns: Sequence[str] = ()
+    files: Iterable[File], wrappers: Sequence[str] = ("rows",), key_columns: Sequence[str] = ()
 ) -> Iterator[Records]:
     """Reads small tables now, batch by batch, with the place of every row.
 
@@ -312,7 +312,7 @@ def read_records(
     kinds than their neighbours' come in batches of their own; `Records.row` has the order of all.
 
     Args:
-        files: The files to read.
+        files: The files to read; each is asked for when its turn comes.
         wrappers: The names under which a JSON object may hold the list of rows; an object without
             any of them is one row.
         key_columns: See `scan_files`.
@@ -334,7 +334,7 @@ _Chunk = tuple[chunks.Chunk | pl.Series, pl.Series, pl.DataFrame]
 
 
 def _read_chunks(
-    files: Sequence[File], wrappers: Sequence[str], key_columns: Sequence[str]
+    files: Iterable[File], wrappers: Sequence[str], key_columns: Sequence[str]
 ) -> Iterator[_Chunk]:
     for gathered, some in itertools.groupby(files, _gathered_as):
         if gathered == "json":
