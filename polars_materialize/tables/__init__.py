@@ -19,24 +19,27 @@ from polars.io.plugins import register_io_source
 from polars_materialize.errors import TableError, first_line
 from polars_materialize.names import refuse_patterns
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds, strict
-from polars_materialize.tables.files import TEXT_FORMATS, Dialect, File, find, is_small
+from polars_materialize.tables.files import TEXT_FORMATS, Dialect, File, find, find_shards, is_small
 from polars_materialize.tables.parallel import in_order
 from polars_materialize.tables.sinks import check_sink, sink_table, staged, write, write_spliced
 from polars_materialize.tables.splice import Splice
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
     "Dialect",
     "File",
     "Records",
     "Splice",
+    "Table",
     "check_sink",
     "find",
+    "find_shards",
     "in_order",
     "is_small",
+    "open_table",
     "read_records",
     "scan_files",
     "scan_table",
@@ -60,8 +63,9 @@ def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
     every field of every line, numbers only where nothing is lost by it, text otherwise.
 
     Args:
-        path: A file, or a glob such as `shards/*.parquet`. The files of a glob are one table, in the
-            order of their names; a column that some of them lack is null there.
+        path: A file, a glob such as `shards/*.parquet`, or a folder of shards. The files are one table, in
+            the order of their names; a column that some of them lack is null there. In a folder, those
+            called `split=train` (as Hive names them) say what the column `split` is in all rows below.
 
     Returns:
         The rows of the file or files, in order.
@@ -79,10 +83,56 @@ def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
         ...     scan_table(path).collect().rows()
         [('a', nan, None), ('b', None, 'late')]
     """
-    return scan_files(find(path))
+    return scan_files(find_shards(path))
 
 
 def scan_files(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: bool = False) -> pl.LazyFrame:
+    """Opens the files of one table as one frame; see `open_table`."""
+    return open_table(files, key_columns, keep=keep).whole()
+
+
+class Table(NamedTuple):
+    """A table in one file or several.
+
+    Attributes:
+        shards: The files.
+        schema: The columns of all of them.
+        frames: The rows of each file, with its own columns, in their dtypes of the whole.
+        columns: The columns of each file.
+        plain: Whether a file is a Parquet file with all of its columns in itself.
+    """
+
+    shards: Sequence[File]
+    schema: pl.Schema
+    frames: Sequence[pl.LazyFrame]
+    columns: Sequence[Mapping[str, pl.DataType]]
+    plain: Sequence[bool]
+
+    def whole(self) -> pl.LazyFrame:
+        """The rows of all files; a column that some of them lack is null there."""
+        frames = []
+        for (plain, own), group in itertools.groupby(range(len(self.shards)), self._kind):
+            places = list(group)
+            some = [self.frames[place] for place in places]
+            if plain and len(places) > 1:  # thousands of scans would be planned one by one
+                paths = [self.shards[place].path for place in places]
+                some = [pl.scan_parquet(paths, glob=False)]
+            if own != tuple(self.schema.items()):
+                known = dict(own)
+                exprs = [
+                    pl.col(name) if name in known else pl.lit(None, dtype=dtype).alias(name)
+                    for name, dtype in self.schema.items()
+                ]
+                some = [frame.select(exprs) for frame in some]
+            frames += some
+        return frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical")
+
+    def _kind(self, place: int) -> tuple[bool, tuple[tuple[str, pl.DataType], ...]]:
+        """What files have in common that can be read by one scan."""
+        return self.plain[place], tuple(self.columns[place].items())
+
+
+def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: bool = False) -> Table:
     """Opens the files of one table; see `scan_table`.
 
     Args:
@@ -101,19 +151,37 @@ def scan_files(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: 
     for profile in found:
         united.merge(profile)
     schema, mixed = united.result(), united.mixed()
-    frames = []
+    said = _partition_dtypes(files)
+    frames, columns, plain = [], [], []
     for file, profile in zip(files, found, strict=True):
         own = pl.Schema({name: schema[name] for name in profile.schema})
         frame = kept.table(file, own, mixed)
         if frame is None:
             frame = _scan(file, own, mixed, plain=profile.plain and not mixed)
-        if own != schema:
-            frame = frame.select(
-                pl.col(name) if name in own else pl.lit(None, dtype=dtype).alias(name)
-                for name, dtype in schema.items()
-            )
-        frames.append(frame)
-    return frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical")
+        by_folder = {
+            name: pl.lit(value).cast(said[name]) for name, value in file.partitions if name not in own
+        }
+        frames.append(frame.with_columns(**by_folder) if by_folder else frame)
+        columns.append({**own, **{name: said[name] for name in by_folder}})
+        plain.append(file.format == "parquet" and not by_folder)
+    whole = pl.Schema({**schema, **{name: dtype for name, dtype in said.items() if name not in schema}})
+    return Table(files, whole, frames, columns, plain)
+
+
+def _partition_dtypes(files: Sequence[File]) -> dict[str, pl.DataType]:
+    """The dtypes of columns that folders say: integers where each has one spelling, else text."""
+    values: dict[str, set[str]] = {}
+    for file in files:
+        for name, value in file.partitions:
+            values.setdefault(name, set()).update([] if value is None else [value])
+    return {
+        name: pl.Int64() if texts and all(map(_is_integer, texts)) else pl.String()
+        for name, texts in values.items()
+    }
+
+
+def _is_integer(text: str) -> bool:
+    return text.lstrip("-").isdecimal() and text == str(int(text)) and -(2**63) <= int(text) < 2**63
 
 
 def _refuse_disagreement(files: Sequence[File], profiles: Sequence[dtypes.Profile]) -> None:

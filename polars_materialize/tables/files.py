@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, cast
+from urllib.parse import unquote
 
-from polars_materialize.errors import TableError
+from polars_materialize.errors import TableError, listing
 
 if TYPE_CHECKING:
     import os
@@ -28,6 +29,7 @@ SUFFIXES: dict[str, Format] = {
     ".ipc": "ipc",
 }
 SMALL_BYTES = 2**16
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 COMPRESSIONS: dict[str, Literal["gzip", "zstd"]] = {".gz": "gzip", ".zst": "zstd"}
 TEXT_FORMATS: tuple[Format, ...] = ("jsonl", "json", "csv")
 EXPECTED = f"{' '.join(SUFFIXES)}, and for text formats also {' '.join(COMPRESSIONS)}"
@@ -70,6 +72,7 @@ class File:
         format: What its suffix says.
         compression: What its last suffix says, if it is a compressed text file.
         dialect: How its text is laid out.
+        partitions: What the folders that it lies in say of all its rows: columns, and their values as text.
     """
 
     written: str
@@ -77,6 +80,7 @@ class File:
     format: Format
     compression: Literal["gzip", "zstd"] | None = None
     dialect: Dialect = PLAIN
+    partitions: tuple[tuple[str, str | None], ...] = ()
 
     @classmethod
     def of(
@@ -126,7 +130,7 @@ def find(
     """The files that a path, a glob or (with `folders`) a folder means, sorted by name.
 
     A path that exists is taken as it is, even if it holds glob characters. Hidden files in a folder
-    are passed over.
+    are passed over. For a table in a folder of shards see `find_shards`.
 
     Raises:
         TableError: If there is no such file, or a file's suffix is not of a known format.
@@ -162,6 +166,55 @@ def find(
             raise TableError(text, "no file matches")
         return files
     raise TableError(text, "no such file")
+
+
+def find_shards(written: str | os.PathLike[str], base_dir: Path | None = None) -> list[File]:
+    """The files of a table: of a path, a glob, or a folder of shards, sorted by name.
+
+    Folders in a folder are read, too; those called `name=value`, as Hive calls them, say what a column is in
+    all rows below. Files and folders whose names begin with `.` or `_` are passed over.
+
+    Raises:
+        TableError: As `find`; if files lie in folders of different columns.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     (Path(folder) / "t/split=train").mkdir(parents=True)
+        ...     _ = (Path(folder) / "t/split=train/0.parquet").write_text("")
+        ...     [(file.written, file.partitions) for file in find_shards("t", Path(folder))]
+        [('t/split=train/0.parquet', (('split', 'train'),))]
+    """
+    text = str(written)
+    _refuse_unwritable(text)
+    root = Path(text) if base_dir is None else base_dir / text
+    if not root.is_dir():
+        return find(written, base_dir)
+    stem = text.rstrip("/\\")
+    names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    shown = sorted(name for name in names if not any(part[0] in "._" for part in name.split("/")))
+    if not shown:
+        raise TableError(text, "the folder has no files")
+    files = [replace(File.of(f"{stem}/{name}", base_dir), partitions=_partitions(name)) for name in shown]
+    columns = [name for name, _ in files[0].partitions]
+    for file in files:
+        own = [name for name, _ in file.partitions]
+        if own != columns:
+            problem = (
+                f"lies in folders of {listing(own) or 'no column'}, but of {listing(columns) or 'none'} in "
+            )
+            raise TableError(file.written, f"{problem}{files[0].written}; the files of a table must agree")
+    return files
+
+
+def _partitions(name: str) -> tuple[tuple[str, str | None], ...]:
+    """What the folders of a file say, as Hive writes it: `column=value`."""
+    found = []
+    for part in name.split("/")[:-1]:
+        column, equals, value = part.partition("=")
+        if equals and column:
+            found.append((unquote(column), None if value == HIVE_NULL else unquote(value)))
+    return tuple(found)
 
 
 def is_small(file: File) -> bool:
