@@ -94,7 +94,7 @@ SECOND_OPINION = Kind(
         *((f"scores[{i}]", Sidecar.of(entry).path) for i, entry in enumerate(table.scores)),
     ],
     outputs=("out", "audit_json"),
-    summary=("input_rows", "output_rows", "competitors"),
+    summary=("input_rows", "output_rows", "competitors", "shards"),
     totals=("input_rows", "output_rows"),
     columns={"Input rows": "input_rows", "Output rows": "output_rows"},
     line="second-opinion batch materialize: tables={tables} input_rows={input_rows} "
@@ -125,6 +125,7 @@ MOS_LABELS = Kind(
         "labels_loaded",
         "total_feature_keys",
         "matched_feature_keys",
+        "shards",
     ),
     totals=("input_rows", "output_rows", "matched_rows", "missing_rows"),
     columns={"Match rate": "match_rate", "Matched rows": "matched_rows", "Missing rows": "missing_rows"},
@@ -146,7 +147,7 @@ SALIENCY = Kind(
         *([] if table.model_path is None else [("model_path", table.model_path)]),
     ],
     outputs=("output", "audit_json"),
-    summary=("total", "ok", "skipped_existing", "failed"),
+    summary=("total", "ok", "skipped_existing", "failed", "shards"),
     totals=("total", "ok", "skipped_existing", "failed"),
     columns={"Total": "total", "OK": "ok", "Skipped": "skipped_existing", "Failed": "failed"},
     line="saliency batch materialize: tables={tables} total={total} ok={ok} "
@@ -320,10 +321,11 @@ def _describe_inputs(
 def _written(table: Table, form: Kind[Table], context: Context, audit: Mapping[str, Any]) -> list[Described]:
     """The outputs of a table; what its audit knows of them is not hashed again."""
     known = audit["run_provenance"]["outputs"]
-    return [
-        known[name] if name in known else describe(*context.locate(path))
-        for name, path in _output_paths(table, form)
-    ]
+    found: list[Described] = []
+    for name, path in _output_paths(table, form):
+        own = known[name] if name in known else describe(*context.locate(path))
+        found += own if isinstance(own, list) else [own]
+    return found
 
 
 class _Gathered:

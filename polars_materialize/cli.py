@@ -84,6 +84,17 @@ SALIENCY_HELP = {
 }
 
 
+FEATURES = "The feature table: a file, a glob, or a folder of shards."
+OUT = "The table to write; joined/{stem}.parquet writes a file for each shard."
+_PARTITION_BY = click.option(
+    "--partition-by",
+    multiple=True,
+    metavar="COLUMN",
+    callback=lambda _, __, value: list(value) or None,
+    help="A column that the output, then a folder, is parted by; may be repeated.",
+)
+
+
 def _options(struct: type[msgspec.Struct], texts: Mapping[str, str] = HELP) -> Callable[[Command], Command]:
     """Click options for every field of an options struct."""
 
@@ -114,10 +125,11 @@ def _table_options(
     def decorate(command: Command) -> Command:
         command = _options(struct)(command)
         for option in (
+            _PARTITION_BY,
             click.option("--audit-json", help="Where to write the audit."),
-            click.option("--out", required=True, help="The table to write."),
+            click.option("--out", required=True, help=OUT),
             click.option(evidence, required=True, multiple=True, metavar=metavar, help=text),
-            click.option("--features", required=True, help="The feature table, or a glob of its shards."),
+            click.option("--features", required=True, help=FEATURES),
         ):
             command = option(command)
         return command
@@ -254,9 +266,10 @@ def saliency() -> None:
 
 
 @saliency.command("table")
-@click.option("--input", required=True, help="The table, or a glob of its shards.")
-@click.option("--output", required=True, help="The table to write.")
+@click.option("--input", required=True, help=FEATURES)
+@click.option("--output", required=True, help=OUT)
 @click.option("--audit-json", help="Where to write the audit.")
+@_PARTITION_BY
 @_options(SaliencyOptions, SALIENCY_HELP)
 @click.pass_obj
 def saliency_table(argv: Sequence[str], /, **options: Any) -> None:

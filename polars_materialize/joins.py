@@ -82,6 +82,11 @@ class TableSide:
         return cls(schema, key, name, key_normalize, key_regex, columns, drops)
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns that rows are known by: one."""
+        return (self.key,)
+
+    @property
     def _raw_key(self) -> pl.Expr:
         """The key column's values; NaN, which is no key, as null.
 
@@ -136,6 +141,10 @@ class TableSide:
 
 class Side(Protocol):
     """A table's side of a join: what its rows are known by, and the columns that they get."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns that rows are known by."""
 
     @property
     def columns(self) -> Mapping[str, pl.DataType]:

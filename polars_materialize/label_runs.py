@@ -18,7 +18,16 @@ from polars_materialize.label_files import (
 from polars_materialize.label_joins import LabelEvidence, LabelPlan, check_label_options, plan_labels
 from polars_materialize.options import LabelFile, LabelTable
 from polars_materialize.reports import LabelAudit, LabelKeyCounts
-from polars_materialize.runs import Context, PathLike, Run, check_entry, check_outputs, run_table, single_run
+from polars_materialize.runs import (
+    Context,
+    Part,
+    PathLike,
+    Run,
+    check_entry,
+    check_outputs,
+    run_table,
+    single_run,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,6 +43,7 @@ def materialize_labels(
     out: PathLike,
     *,
     audit_json: PathLike | None = None,
+    partition_by: str | list[str] | None = None,
     base_dir: PathLike | None = None,
     feature_key_column: str | None = None,
     label_key_column: str | None = None,
@@ -57,6 +67,7 @@ def materialize_labels(
         labels: The label files: paths, globs or `LabelFile`; see `scan_labels`.
         out: The table to write; a Parquet file carries the audit in its footer.
         audit_json: Where to write the audit too.
+        partition_by: The columns that the output, then a folder, is parted by, as Hive does it.
         base_dir: What relative paths are relative to.
         feature_key_column: See `join_labels`.
         label_key_column: See `scan_labels`.
@@ -95,6 +106,7 @@ def materialize_labels(
         labels=list(list_labels(labels)),
         out=os.fspath(out),
         audit_json=None if audit_json is None else os.fspath(audit_json),
+        partition_by=partition_by,
         feature_key_column=feature_key_column,
         label_key_column=label_key_column,
         label_mos_column=label_mos_column,
@@ -148,9 +160,7 @@ def run_label_table(table: LabelTable, context: Context) -> LabelAudit:
         )
 
     files = [(file.written, file.path) for _, parts in found for file in parts]
-    run = Run(
-        source="features",
-        target="out",
+    part = Part(
         role="labels",
         files=files,
         paths=[entry.path for entry, _ in found],
@@ -159,7 +169,7 @@ def run_label_table(table: LabelTable, context: Context) -> LabelAudit:
         evidence=LabelPlan.evidence,
         audit=audit,
     )
-    return run_table(table, context, run)
+    return run_table(table, context, Run.of("features", "out", part))
 
 
 def check_label_table(table: LabelTable) -> None:

@@ -214,10 +214,11 @@ class LabelTable(LabelOptions, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Attributes:
         id: A name for reports, unlike every other table's.
-        features: The feature table: a file or a glob.
+        features: The feature table: a file, a glob, or a folder of shards.
         labels: The label files: paths or objects.
-        out: The table to write.
+        out: The table to write: a file, `joined/{stem}.parquet` for one each, or a folder.
         audit_json: Where to write the audit, if anywhere.
+        partition_by: The columns that the output, then a folder, is parted by.
     """
 
     id: str
@@ -225,6 +226,7 @@ class LabelTable(LabelOptions, frozen=True, kw_only=True, forbid_unknown_fields=
     labels: list[str | LabelFile]
     out: str
     audit_json: str | None = None
+    partition_by: str | list[str] | None = None
 
 
 class ScoreTable(ScoreOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -232,10 +234,11 @@ class ScoreTable(ScoreOptions, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Attributes:
         id: A name for reports, unlike every other table's.
-        features: The feature table: a file or a glob.
+        features: The feature table: a file, a glob, or a folder of shards.
         scores: The sidecars: `path`, `LABEL=path` or an object.
-        out: The table to write.
+        out: The table to write: a file, `joined/{stem}.parquet` for one each, or a folder.
         audit_json: Where to write the audit, if anywhere.
+        partition_by: The columns that the output, then a folder, is parted by.
     """
 
     id: str
@@ -243,6 +246,7 @@ class ScoreTable(ScoreOptions, frozen=True, kw_only=True, forbid_unknown_fields=
     scores: list[str | Sidecar]
     out: str
     audit_json: str | None = None
+    partition_by: str | list[str] | None = None
 
 
 class SaliencyTable(SaliencyOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -250,12 +254,14 @@ class SaliencyTable(SaliencyOptions, frozen=True, kw_only=True, forbid_unknown_f
 
     Attributes:
         id: A name for reports, unlike every other table's.
-        input: The feature table: a file or a glob.
-        output: The table to write.
+        input: The feature table: a file, a glob, or a folder of shards.
+        output: The table to write: a file, `joined/{stem}.parquet` for one each, or a folder.
         audit_json: Where to write the audit, if anywhere.
+        partition_by: The columns that the output, then a folder, is parted by.
     """
 
     id: str
     input: str
     output: str
     audit_json: str | None = None
+    partition_by: str | list[str] | None = None

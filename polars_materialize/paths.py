@@ -34,7 +34,7 @@ class Readers:
 
     def of(self, real: str) -> str | None:
         """What reads the file at `real`, if an input does."""
-        for path in (real, os.path.dirname(real)):  # noqa: PTH120 - text, as realpath gives it
+        for path in (real, *map(str, PurePath(real).parents)):
             if path in self._places:
                 return self._places[path]
         found = (

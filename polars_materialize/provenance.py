@@ -103,11 +103,15 @@ class Hasher:
 
     def _begin(self, path: Path) -> Future[str]:
         """Begins to hash a file; a small one is hashed at once, since handing it over takes longer."""
-        if path.stat().st_size > SMALL_BYTES:
-            return self._pool.submit(sha256, path)
         digest: Future[str] = Future()
-        digest.set_result(sha256(path))
-        return digest
+        try:
+            if path.stat().st_size <= SMALL_BYTES:
+                digest.set_result(sha256(path))
+                return digest
+        except OSError as error:  # who needs the file says so in better words
+            digest.set_exception(error)
+            return digest
+        return self._pool.submit(sha256, path)
 
 
 class Inputs:

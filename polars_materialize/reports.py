@@ -41,6 +41,18 @@ class LabelKeyCounts(KeyCounts, frozen=True):
     labels: KeyCounts
 
 
+class ShardCounts(msgspec.Struct, frozen=True):
+    """How many files a table was read from, and how many it was written to.
+
+    Attributes:
+        read: The files of the feature table.
+        written: The files of the output.
+    """
+
+    read: int = 1
+    written: int = 1
+
+
 class ScorerCounts(msgspec.Struct, frozen=True):
     """What a join did with one scorer's scores; rows are rows of the feature table before `drop`.
 
@@ -82,6 +94,7 @@ class ScoreAudit(msgspec.Struct, frozen=True, kw_only=True):
         competitors: The counts of each scorer.
         keys: The counts of rows, values and keys of both sides.
         run_provenance: Inputs and outputs with their hashes, options, versions.
+        shards: How many files the table was read from and written to.
     """
 
     feature_table: str
@@ -95,6 +108,7 @@ class ScoreAudit(msgspec.Struct, frozen=True, kw_only=True):
     competitors: dict[str, ScorerCounts]
     keys: ScoreKeyCounts
     run_provenance: dict[str, Any]
+    shards: ShardCounts = ShardCounts()
 
     def _repr_markdown_(self) -> str:
         """A table of the scorers, for notebooks."""
@@ -158,6 +172,7 @@ class LabelAudit(msgspec.Struct, frozen=True, kw_only=True):
         label_sources: What each label file gave.
         keys: The counts of rows, values and keys of both sides.
         run_provenance: Inputs and outputs with their hashes, options, versions.
+        shards: How many files the table was read from and written to.
     """
 
     feature_table: str
@@ -183,6 +198,7 @@ class LabelAudit(msgspec.Struct, frozen=True, kw_only=True):
     label_sources: list[LabelSource]
     keys: LabelKeyCounts
     run_provenance: dict[str, Any]
+    shards: ShardCounts = ShardCounts()
 
     def _repr_markdown_(self) -> str:
         """A table of the label files, for notebooks."""
@@ -246,6 +262,7 @@ class SaliencyAudit(msgspec.Struct, frozen=True, kw_only=True):
         geometry_mismatch_rows: Rows that give a clip another geometry than its own, which was taken.
         failures: The first of the clips without a result.
         run_provenance: Inputs and outputs with their hashes, options, versions.
+        shards: How many files the table was read from and written to.
     """
 
     schema: str = "saliency-materializer-audit-v1"
@@ -262,6 +279,7 @@ class SaliencyAudit(msgspec.Struct, frozen=True, kw_only=True):
     geometry_mismatch_rows: int
     failures: list[ClipFailure]
     run_provenance: dict[str, Any]
+    shards: ShardCounts = ShardCounts()
 
     def _repr_markdown_(self) -> str:
         """Rows by status, for notebooks."""

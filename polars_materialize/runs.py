@@ -15,19 +15,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from polars_materialize import reports
-from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError
+from polars_materialize.chains import Chain
+from polars_materialize.errors import InputChangedError, OptionError, OutputError
+from polars_materialize.outputs import Joined, Outputs, check_target
 from polars_materialize.paths import Readers
-from polars_materialize.provenance import Hasher, Inputs, describe, file_state, run_provenance
-from polars_materialize.tables import (
-    File,
-    Splice,
-    check_sink,
-    find,
-    scan_files,
-    staged,
-    write,
-    write_spliced,
-)
+from polars_materialize.provenance import Hasher, Inputs, file_state, run_provenance
+from polars_materialize.reports import ShardCounts
+from polars_materialize.tables import find_shards, open_table, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,6 +30,7 @@ if TYPE_CHECKING:
 
     from polars_materialize.joins import Evidence, Plan
     from polars_materialize.provenance import Described
+    from polars_materialize.tables import File
 
 
 PathLike = str | os.PathLike[str]
@@ -126,24 +121,20 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Run(Generic[AnyPlan, AnyEvidence, Audit]):
-    """What one kind of run does differently from another.
+class Part(Generic[AnyPlan, AnyEvidence, Audit]):
+    """One kind of evidence that a run joins onto its table.
 
     Attributes:
-        source: The field of its struct that holds the feature table's path.
-        target: The field that holds the path of the table to write.
-        role: What its evidence files are called.
+        role: What its files are called.
         files: The evidence files.
         paths: The paths that they were found by.
         key_column: The feature table's key column, if it was named.
         plan: Plans the join, from the feature table's schema; reads the evidence.
         evidence: Attaches it to the table's distinct key values.
-        audit: What to say of it, but for its provenance.
-        versions: The versions of what only this kind of run uses.
+        audit: What to say of it; its provenance comes later.
+        versions: The versions of what only this kind of evidence uses.
     """
 
-    source: str
-    target: str
     role: str
     files: Iterable[tuple[str, Path]]
     paths: Iterable[str]
@@ -152,6 +143,35 @@ class Run(Generic[AnyPlan, AnyEvidence, Audit]):
     evidence: Callable[[AnyPlan, pl.DataFrame], AnyEvidence]
     audit: Callable[[AnyPlan, AnyEvidence, dict[str, Any]], Audit]
     versions: Callable[[AnyPlan], Mapping[str, str]] = field(default=lambda _: {})
+
+
+AnyPart = Part[Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class Run(Generic[Audit]):
+    """What a run of one table joins, and what it says of that.
+
+    Attributes:
+        source: The field of its struct that holds the feature table's path.
+        target: The field that holds the path of the table to write.
+        parts: What is joined, in the order of the new columns.
+        audit: The audit, of those of the parts, the provenance, and how many files there were.
+    """
+
+    source: str
+    target: str
+    parts: Sequence[AnyPart]
+    audit: Callable[[Sequence[Any], dict[str, Any], ShardCounts], Audit]
+
+    @classmethod
+    def of(cls, source: str, target: str, part: Part[Any, Any, Audit]) -> Run[Audit]:
+        """A run that joins one kind of evidence."""
+
+        def audit(audits: Sequence[Audit], provenance: dict[str, Any], shards: ShardCounts) -> Audit:
+            return msgspec.structs.replace(audits[0], run_provenance=provenance, shards=shards)
+
+        return cls(source, target, [part], audit)
 
 
 @contextlib.contextmanager
@@ -179,13 +199,16 @@ def check_outputs(table: msgspec.Struct, target: str = "out") -> None:
     Raises:
         OptionError: Names the option.
     """
-    try:
-        File.of(getattr(table, target))
-    except TableError as error:
-        raise OptionError(f"{target}: {error}", option=target) from None
+    check_target(getattr(table, target), partition_columns(table), target)
     audit_json: str | None = getattr(table, "audit_json")  # noqa: B009 - every table has it
     if audit_json is not None and (not audit_json.strip() or "\0" in audit_json):
         raise OptionError("audit_json: expected a path", option="audit_json")
+
+
+def partition_columns(table: msgspec.Struct) -> list[str]:
+    """The columns that a table's output is parted by."""
+    by: str | list[str] | None = getattr(table, "partition_by")  # noqa: B009 - every table has it
+    return [] if by is None else [by] if isinstance(by, str) else by
 
 
 def check_entry(check: Callable[[Entry], None], entry: Entry, place: str) -> None:
@@ -198,65 +221,74 @@ def check_entry(check: Callable[[Entry], None], entry: Entry, place: str) -> Non
         raise OptionError(str(error), option=f"{place}.{nested}" if nested else place) from None
 
 
-def run_table(table: msgspec.Struct, context: Context, run: Run[AnyPlan, AnyEvidence, Audit]) -> Audit:
+def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit:
     """Runs one table of any kind of evidence."""
-    paths: dict[str, str | None] = {
-        name: getattr(table, name) for name in (run.source, run.target, "audit_json")
-    }
-    source, target, audit_json = str(paths[run.source]), str(paths[run.target]), paths["audit_json"]
-    out = File.of(target, context.base_dir)
+    source, target = str(getattr(table, run.source)), str(getattr(table, run.target))
+    audit_json: str | None = getattr(table, "audit_json")  # noqa: B009 - every table has it
+    features = find_shards(source, context.base_dir)
+    outputs = Outputs(target, partition_columns(table), features, context.base_dir)
     inputs = Inputs(context.hasher)
-    features = find(source, context.base_dir)
     inputs.add(run.source, ((file.written, file.path) for file in features))
-    inputs.add(run.role, run.files)
+    for part in run.parts:
+        inputs.add(part.role, part.files)
     if context.manifest is not None:
         inputs.add("manifest", [(context.manifest[0]["path"], context.manifest[1])])
-    written = [path for path in (target, audit_json) if path is not None]
-    inputs.refuse_as_outputs(context.locate(path) for path in written)
+    written = [*outputs.paths, *([] if audit_json is None else [context.locate(audit_json)])]
+    inputs.refuse_as_outputs(written)
+    patterns = [source, *(path for part in run.parts for path in part.paths)]
+    _refuse_as_inputs(written, Readers(context.base_dir, [(pattern, pattern) for pattern in patterns]))
 
-    readers = Readers(context.base_dir, [(pattern, pattern) for pattern in (source, *run.paths)])
-    for path in written:
-        pattern = readers.of(os.path.realpath(context.locate(path)[1]))
-        if pattern is not None:
-            problem = f"would be an input too, by {pattern!r}; expected a place outside of it"
-            raise OutputError(f"{path}: {problem}", path=path)
-
-    lf = scan_files(features, [run.key_column] if run.key_column else [], keep=True)
-    plan = run.plan(lf.collect_schema())
-    check_sink(out, plan.side.attach(lf, plan.side.evidence_schema.to_frame().lazy()).collect_schema())
-    evidence = run.evidence(plan, plan.side.distinct_values(lf).collect())
-    joined = plan.side.attach(lf, evidence.frame.lazy())
+    key_columns = [part.key_column for part in run.parts if part.key_column]
+    opened = open_table(features, key_columns, keep=True)
+    lf = opened.whole()
+    plans = {part.role: part.plan(opened.schema) for part in run.parts}
+    chain = Chain(opened.schema, plans)
+    chain.check()
+    outputs.check(chain.schema_after())
+    evidence = chain.evidence(lf)
+    frames = [found.frame.lazy() for found in evidence]
+    joined = Joined(opened, lambda rows: chain.attach(rows, frames), chain.added, chain.drops)
+    audits = [
+        part.audit(plan, found, {})
+        for part, plan, found in zip(run.parts, plans.values(), evidence, strict=True)
+    ]
+    shards = ShardCounts(read=len(features), written=len(outputs.files))
     with contextlib.ExitStack() as stack:
         if audit_json is not None:
             audit_part = stack.enter_context(staged(*context.locate(audit_json)))
-        part = stack.enter_context(staged(out.written, out.path))
-        footer = {}
-        if out.format == "parquet":
-            footer[FOOTER_KEY] = reports.to_json(run.audit(plan, evidence, {})).decode()
-        keeps = out.format == "parquet" and not plan.side.drops
-        spliced = Splice.of(features, plan.side.columns) if keeps else None
-        if spliced is not None:
-            added = joined.select(list(plan.side.columns))
-            names = joined.collect_schema().names()
-            write_spliced(spliced, added, out, part, names=names, metadata=footer)
-        else:
-            write(joined, out, part, footer)
+        outputs.stage(stack)
+        footer = run.audit(audits, {}, shards)
+        outputs.write(joined, {FOOTER_KEY: reports.to_json(footer).decode()})
         inputs.refuse_changed()
         if context.manifest is not None and inputs.described()["manifest"] != [context.manifest[0]]:
             raise InputChangedError.of(context.manifest[0]["path"])
-        outputs = {run.target: describe(target, part, hashed=context.hasher is not None)}
-        provenance = _provenance(table, context, inputs, outputs, run.versions(plan))
-        audit = run.audit(plan, evidence, provenance)
+        described = outputs.describe(hashed=context.hasher is not None)
+        versions: dict[str, str] = {}
+        for part, plan in zip(run.parts, plans.values(), strict=True):
+            versions |= part.versions(plan)
+        provenance = _provenance(table, context, inputs, {run.target: described}, versions)
+        if isinstance(described, list):
+            shards = ShardCounts(read=len(features), written=len(described))
+        audit = run.audit(audits, provenance, shards)
         if audit_json is not None:
             audit_part.write_bytes(reports.to_json(audit))
     return audit
+
+
+def _refuse_as_inputs(written: Iterable[tuple[str, Path]], readers: Readers) -> None:
+    """Refuses outputs that the next run would read."""
+    for name, path in written:
+        pattern = readers.of(os.path.realpath(path))
+        if pattern is not None:
+            problem = f"would be an input too, by {pattern!r}; expected a place outside of it"
+            raise OutputError(f"{name}: {problem}", path=name)
 
 
 def _provenance(
     table: msgspec.Struct,
     context: Context,
     inputs: Inputs,
-    outputs: Mapping[str, Described],
+    outputs: Mapping[str, Described | Sequence[Described]],
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
     described = inputs.described()

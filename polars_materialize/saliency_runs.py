@@ -9,7 +9,16 @@ import msgspec
 
 from polars_materialize.options import SaliencyOptions, SaliencyTable
 from polars_materialize.reports import SaliencyAudit
-from polars_materialize.runs import Context, PathLike, Run, builtins, check_outputs, run_table, single_run
+from polars_materialize.runs import (
+    Context,
+    Part,
+    PathLike,
+    Run,
+    builtins,
+    check_outputs,
+    run_table,
+    single_run,
+)
 from polars_materialize.saliency_joins import SaliencyEvidence, SaliencyPlan, plan_saliency
 from polars_materialize.saliency_stages import check_saliency_options, load_stage, make_options
 
@@ -26,6 +35,7 @@ def materialize_saliency(
     output: PathLike,
     *,
     audit_json: PathLike | None = None,
+    partition_by: str | list[str] | None = None,
     base_dir: PathLike | None = None,
     path_column: str = "src",
     width_column: str = "width",
@@ -61,6 +71,7 @@ def materialize_saliency(
         input: The table: a file or a glob; see `scan_table` for the formats.
         output: The table to write; a Parquet file carries the audit in its footer.
         audit_json: Where to write the audit too.
+        partition_by: The columns that the output, then a folder, is parted by, as Hive does it.
         base_dir: What relative paths are relative to: those above, the model's, `root`, and without a `root`
             the clips'.
         path_column: See `add_saliency`.
@@ -135,6 +146,7 @@ def materialize_saliency(
         input=os.fspath(input),
         output=os.fspath(output),
         audit_json=None if audit_json is None else os.fspath(audit_json),
+        partition_by=partition_by,
         **msgspec.structs.asdict(options),
     )
     entrypoint = "saliency table" if argv else "materialize_saliency"
@@ -180,9 +192,7 @@ def run_saliency_table(table: SaliencyTable, context: Context) -> SaliencyAudit:
             run_provenance=provenance,
         )
 
-    run = Run(
-        source="input",
-        target="output",
+    part = Part(
         role="model_path",
         files=model,
         paths=[],
@@ -192,7 +202,7 @@ def run_saliency_table(table: SaliencyTable, context: Context) -> SaliencyAudit:
         audit=audit,
         versions=lambda plan: plan.stage.versions(),
     )
-    return run_table(table, context, run)
+    return run_table(table, context, Run.of("input", "output", part))
 
 
 def check_saliency_table(table: SaliencyTable) -> None:

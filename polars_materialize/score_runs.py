@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 from polars_materialize.errors import OptionError
 from polars_materialize.options import ScoreTable, Sidecar
 from polars_materialize.reports import ScoreAudit
-from polars_materialize.runs import Context, PathLike, Run, check_entry, check_outputs, run_table, single_run
+from polars_materialize.runs import (
+    Context,
+    Part,
+    PathLike,
+    Run,
+    check_entry,
+    check_outputs,
+    run_table,
+    single_run,
+)
 from polars_materialize.score_joins import ScoreEvidence, ScorePlan, check_score_options, plan_scores
 from polars_materialize.sidecars import (
     SidecarLike,
@@ -33,6 +42,7 @@ def materialize_scores(
     out: PathLike,
     *,
     audit_json: PathLike | None = None,
+    partition_by: str | list[str] | None = None,
     base_dir: PathLike | None = None,
     key_column: str | None = None,
     score_key_field: str | None = None,
@@ -56,6 +66,7 @@ def materialize_scores(
         scores: The sidecars: `path`, `LABEL=path` or `Sidecar`; see `scan_scores`.
         out: The table to write; a Parquet file carries the audit in its footer.
         audit_json: Where to write the audit too.
+        partition_by: The columns that the output, then a folder, is parted by, as Hive does it.
         base_dir: What relative paths are relative to.
         key_column: See `join_scores`.
         score_key_field: See `scan_scores`.
@@ -93,6 +104,7 @@ def materialize_scores(
         scores=list(list_sidecars(scores)),
         out=os.fspath(out),
         audit_json=None if audit_json is None else os.fspath(audit_json),
+        partition_by=partition_by,
         key_column=key_column,
         score_key_field=score_key_field,
         score_field=score_field,
@@ -135,9 +147,7 @@ def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
         )
 
     files = [(file.written, file.path) for _, found in sidecars for file in found]
-    run = Run(
-        source="features",
-        target="out",
+    part = Part(
         role="scores",
         files=files,
         paths=[entry.path for entry, _ in sidecars],
@@ -146,7 +156,7 @@ def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
         evidence=ScorePlan.evidence,
         audit=audit,
     )
-    return run_table(table, context, run)
+    return run_table(table, context, Run.of("features", "out", part))
 
 
 def check_score_table(table: ScoreTable) -> None:

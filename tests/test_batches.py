@@ -149,6 +149,7 @@ def test_report_of_second_opinions(tmp_path, monkeypatch):
         "scores": ["s.jsonl"],
         "out": "out/one.parquet",
         "audit_json": "audits/one.json",
+        "partition_by": None,
         "config": {**SCORE_OPTIONS, "prefix": "nr"},
         "status": "ok",
         "summary": {
@@ -158,6 +159,7 @@ def test_report_of_second_opinions(tmp_path, monkeypatch):
                 "Z 2": counts(1, 3, 0, 0, scorer="Z 2", slug="z_2", loaded=1),
                 "m": counts(2, 0, 2, 0),
             },
+            "shards": {"read": 1, "written": 1},
         },
     }
     assert report["tables"][1]["summary"]["competitors"]["m"] == counts(1, 1, 0, 2)
@@ -187,6 +189,7 @@ def test_report_of_mos_labels(tmp_path, monkeypatch):
         "labels": ["l.csv"],
         "out": "out/two.csv",
         "audit_json": "audits/two.json",
+        "partition_by": None,
         "config": {**LABEL_OPTIONS, "min_match_rate": 0.5},
         "status": "ok",
         "summary": {
@@ -198,6 +201,7 @@ def test_report_of_mos_labels(tmp_path, monkeypatch):
             "labels_loaded": 4,
             "total_feature_keys": 2,
             "matched_feature_keys": 1,
+            "shards": {"read": 1, "written": 1},
         },
     }
 

@@ -259,7 +259,7 @@ MISTAKES = [
     (2, f"{SCORES} --scores !=s.jsonl", "'!'"),
     (1, f"{SCORES} --features no.csv", "no.csv: no such file"),
     (1, f"{SCORES} --features no*.csv", "no*.csv: no file matches"),
-    (1, f"{SCORES} --features .", "folder"),
+    (1, f"{SCORES} --features .", "./f.xlsx: unknown kind of table"),
     (1, f"{SCORES} --features broken.jsonl", "broken.jsonl:2"),
     (1, f"{SCORES} --features latin.csv", "latin.csv:2"),
     (1, f"{SCORES} --features torn.parquet", "torn.parquet"),

@@ -198,6 +198,7 @@ def test_audit_of_scores(bundle):
         "output_rows": 4,
         "missing_policy": "mark",
         "bad_policy": "drop",
+        "shards": {"read": 1, "written": 1},
     }
     assert stored["competitors"] == {
         "Alpha": {
@@ -259,6 +260,7 @@ def test_audit_of_labels(bundle):
         "min_match_rate": 0.25,
         "input_rows": 6,
         "output_rows": 6,
+        "shards": {"read": 1, "written": 1},
         "total_feature_keys": 3,
         "matched_feature_keys": 2,
         "matched_rows": 4,

@@ -236,6 +236,7 @@ def test_the_audit(bundle):
         },
         "clips": {"total": 6, "ok": 3, "failed": 3, "frames": 8},
         "geometry_mismatch_rows": 1,
+        "shards": {"read": 1, "written": 1},
     }
     assert [(f["path"], f["status"], f["rows"]) for f in failures] == [
         ("broken.mkv", "decode-failed", 1),
@@ -340,7 +341,7 @@ def test_provenance_names_every_input_and_output(bundle):
         "model_path": described(bundle, "net.onnx"),
     }
     assert provenance["outputs"] == {"output": described(bundle, "o.csv")}
-    paths = {"input": "f.csv", "output": "o.csv", "audit_json": "a.json"}
+    paths = {"input": "f.csv", "output": "o.csv", "audit_json": "a.json", "partition_by": None}
     assert provenance["args"] == {**OPTIONS, "root": "clips", "model_path": "net.onnx", **paths}
     assert provenance["entrypoint"]["module"] == "polars_materialize"
     assert provenance["versions"]["polars_materialize"] == pm.__version__
@@ -651,7 +652,13 @@ def test_mistakes_are_one_line(bundle, words, status, said, capsys):
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("table", ["--input", "--output", "--audit-json", *(f"--{o.replace('_', '-')}" for o in OPTIONS)]),
+        (
+            "table",
+            [
+                *("--input", "--output", "--audit-json", "--partition-by"),
+                *(f"--{option.replace('_', '-')}" for option in OPTIONS),
+            ],
+        ),
         (
             "batch",
             [
@@ -716,9 +723,16 @@ def test_the_report_of_a_batch(bundle, capsys):
         "input": "f.csv",
         "output": "o/two.parquet",
         "audit_json": None,
+        "partition_by": None,
         "config": {**OPTIONS, "root": "clips", "max_frames": 2, "overwrite": True},
         "status": "row-failures",
-        "summary": {"total": 9, "ok": 5, "skipped_existing": 0, "failed": 4},
+        "summary": {
+            "total": 9,
+            "ok": 5,
+            "skipped_existing": 0,
+            "failed": 4,
+            "shards": {"read": 1, "written": 1},
+        },
     }
     assert [table["status"] for table in report["tables"]] == ["ok", "row-failures", "ok"]
     inputs = report["run_provenance"]["inputs"]

@@ -21,7 +21,16 @@ from polars_materialize.names import refuse_patterns
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds, strict
 from polars_materialize.tables.files import TEXT_FORMATS, Dialect, File, find, find_shards, is_small
 from polars_materialize.tables.parallel import in_order
-from polars_materialize.tables.sinks import check_sink, sink_table, staged, write, write_spliced
+from polars_materialize.tables.sinks import (
+    check_partitions,
+    check_sink,
+    sink_table,
+    staged,
+    staged_folder,
+    write,
+    write_partitions,
+    write_spliced,
+)
 from polars_materialize.tables.splice import Splice
 
 if TYPE_CHECKING:
@@ -34,6 +43,7 @@ __all__ = [
     "Records",
     "Splice",
     "Table",
+    "check_partitions",
     "check_sink",
     "find",
     "find_shards",
@@ -45,7 +55,9 @@ __all__ = [
     "scan_table",
     "sink_table",
     "staged",
+    "staged_folder",
     "write",
+    "write_partitions",
     "write_spliced",
 ]
 
@@ -117,15 +129,21 @@ class Table(NamedTuple):
             if plain and len(places) > 1:  # thousands of scans would be planned one by one
                 paths = [self.shards[place].path for place in places]
                 some = [pl.scan_parquet(paths, glob=False)]
-            if own != tuple(self.schema.items()):
-                known = dict(own)
-                exprs = [
-                    pl.col(name) if name in known else pl.lit(None, dtype=dtype).alias(name)
-                    for name, dtype in self.schema.items()
-                ]
-                some = [frame.select(exprs) for frame in some]
-            frames += some
+            frames += [self._widened(frame, dict(own)) for frame in some]
         return frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical")
+
+    def shard(self, place: int) -> pl.LazyFrame:
+        """The rows of one file, with the columns of all."""
+        return self._widened(self.frames[place], self.columns[place])
+
+    def _widened(self, frame: pl.LazyFrame, own: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+        """Rows with the columns of all files, in their order."""
+        if list(own.items()) == list(self.schema.items()):
+            return frame
+        return frame.select(
+            pl.col(name) if name in own else pl.lit(None, dtype=dtype).alias(name)
+            for name, dtype in self.schema.items()
+        )
 
     def _kind(self, place: int) -> tuple[bool, tuple[tuple[str, pl.DataType], ...]]:
         """What files have in common that can be read by one scan."""

@@ -109,6 +109,13 @@ class File:
             raise TableError(text, f"unknown kind of table; expected one of {EXPECTED}{hint}")
         return cls(text, path, known, compression, dialect)
 
+    @property
+    def stem(self) -> str:
+        """The file's name less its suffixes."""
+        name = Path(self.written).name
+        name = name if self.compression is None else Path(name).stem
+        return Path(name).stem
+
     def open(self) -> BinaryIO:
         """Opens the file's bytes, decompressed."""
         if self.compression is None:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import polars as pl
 
-from polars_materialize.errors import MaterializeError, OutputError, first_line, listing
+from polars_materialize.errors import MaterializeError, OutputError, did_you_mean, first_line, listing
 from polars_materialize.tables.batches import each_batch
 from polars_materialize.tables.dtypes import instance
-from polars_materialize.tables.files import TEXT_FORMATS, File
+from polars_materialize.tables.files import HIVE_NULL, TEXT_FORMATS, File
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -123,6 +124,64 @@ def write_spliced(
         splice.write(added, names, stream, metadata)
 
 
+def check_partitions(written: str, schema: pl.Schema, by: Sequence[str]) -> None:
+    """Refuses columns that no folder could be parted by.
+
+    Raises:
+        OutputError: Names them.
+    """
+    for name in by:
+        if name not in schema:
+            raise OutputError(
+                f"{written}: no column {name!r} to part by; the table has {listing(schema)}"
+                f"{did_you_mean(name, schema)}",
+                path=written,
+            )
+        dtype = schema[name]
+        if not (dtype.is_integer() or dtype in (pl.String, pl.Boolean, pl.Date, pl.Categorical, pl.Enum)):
+            raise OutputError(
+                f"{written}: the column {name!r} is {dtype}; expected text, integers, booleans or dates "
+                "to part by",
+                path=written,
+            )
+    if len(by) == len(schema):
+        raise OutputError(f"{written}: expected a column that is not parted by", path=written)
+
+
+def write_partitions(
+    frame: pl.LazyFrame, file: File, part: Path, *, by: Sequence[str], metadata: Mapping[str, str]
+) -> None:
+    """Streams a frame into a folder of Parquet files, parted by columns as Hive does it.
+
+    The columns are in the files, too, with their dtypes. Rows keep their order within a part.
+
+    Raises:
+        OutputError: If the files cannot be written, or a text is what Hive writes for null.
+    """
+    part.mkdir()
+    texts = [pl.col(name).cast(pl.String) == HIVE_NULL for name in by]
+    try:
+        with pl.Config(streaming_chunk_size=MORSEL_ROWS):
+            if frame.select(pl.any_horizontal(texts).any()).collect().item():
+                problem = f"{file.written}: the text {HIVE_NULL!r} would read as null"
+                raise OutputError(problem, path=file.written)
+            frame.sink_parquet(
+                pl.PartitionBy(part, key=list(by), include_key=True),
+                metadata=dict(metadata),
+                row_group_size=GROUP_ROWS,
+                mkdir=True,
+                maintain_order=True,
+            )
+        if not any(part.iterdir()):
+            frame.sink_parquet(part / "00000000.parquet", metadata=dict(metadata))
+        for path in part.rglob("*.parquet"):
+            with path.open("rb+") as stream:
+                os.fsync(stream.fileno())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        problem = f"{file.written}: could not be written: {first_line(error)}"
+        raise OutputError(problem, path=file.written) from None
+
+
 @contextlib.contextmanager
 def _writing(file: File, part: Path) -> Iterator[BinaryIO]:
     """A stream to `part`, which is on the disk when the block has ended."""
@@ -171,6 +230,50 @@ def _sink_document(frame: pl.LazyFrame, file: File, stream: BinaryIO) -> None:
 
         each_batch(frame, add)
         out.write(b"\n]}\n")
+
+
+@contextlib.contextmanager
+def staged_folder(written: str, path: Path) -> Iterator[Path]:
+    """A folder beside `path` to make and to fill; it takes the place of `path` when the block ends well.
+
+    Raises:
+        OutputError: If it cannot be made, or `path` is something else than a folder of parted Parquet files.
+    """
+    target = Path(os.path.realpath(path))
+    mark = secrets.token_hex(4)
+    part, old = (target.with_name(f".{target.name}.{mark}.{kind}") for kind in ("part", "old"))
+    try:
+        _refuse_other_folder(written, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        if target.exists():
+            target.rename(old)
+        try:
+            part.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{written}: could not be written: {reason}", path=written) from None
+    finally:
+        for rest in (part, old):
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+def _refuse_other_folder(written: str, target: Path) -> None:
+    """Refuses to replace anything but a folder that an earlier run may have made."""
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{written}: is a file; expected a folder, as partition_by is said", path=written)
+    for path in target.rglob("*") if target.is_dir() else ():
+        parts = path.relative_to(target).parts
+        folders = parts if path.is_dir() else parts[:-1]
+        if not all("=" in folder for folder in folders) or (path.is_file() and path.suffix != ".parquet"):
+            raise OutputError(
+                f"{written}: holds {'/'.join(parts)}, which is no partition; expected a new folder",
+                path=written,
+            )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,92 @@
+"""Several joins onto one table: each planned by the table as it was read, all attached in one go.
+
+So no part depends on what another adds, and the order in which they are named cannot matter. What a part
+drops, later parts do not look at: a clip of which no row is left is not measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from polars_materialize.errors import ColumnExistsError, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from polars_materialize.joins import Evidence, Plan
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Joins onto one table.
+
+    Attributes:
+        schema: The table's schema.
+        plans: The joins, by what each is called, in the order of their new columns.
+    """
+
+    schema: pl.Schema
+    plans: Mapping[str, Plan]
+
+    @property
+    def added(self) -> dict[str, pl.DataType]:
+        """The new columns of all."""
+        return {name: dtype for plan in self.plans.values() for name, dtype in plan.side.columns.items()}
+
+    @property
+    def drops(self) -> bool:
+        """Whether rows may be dropped."""
+        return any(plan.side.drops for plan in self.plans.values())
+
+    def check(self) -> None:
+        """Refuses parts that would write one column, or one that another part needs.
+
+        Raises:
+            ColumnExistsError: Names the parts and the columns.
+        """
+        for one, plan in self.plans.items():
+            for other, later in self.plans.items():
+                both = [name for name in plan.side.columns if name in later.side.columns and other != one]
+                needed = [name for name in plan.side.columns if name in later.side.keys]
+                if both:
+                    raise ColumnExistsError(
+                        f"{one} and {other} would both write {listing(both)}", columns=both
+                    )
+                if needed:
+                    problem = f"{one} would replace {listing(needed)}, by which {other} knows its rows"
+                    raise ColumnExistsError(problem, columns=needed)
+
+    def evidence(self, lf: pl.LazyFrame) -> list[Evidence]:
+        """The evidence of each join for the values that the table has."""
+        known: dict[object, pl.DataFrame] = {}
+        found: list[Evidence] = []
+        for plan in self.plans.values():
+            side = plan.side
+            if side.keys not in known:
+                known[side.keys] = side.distinct_values(lf).collect()
+            found.append(plan.evidence(known[side.keys]))
+            if side.drops:
+                lf, known = side.attach(lf, found[-1].frame.lazy()).select(self.schema.names()), {}
+        return found
+
+    def attach(self, lf: pl.LazyFrame, evidence: Sequence[pl.LazyFrame]) -> pl.LazyFrame:
+        """The table with the new columns; replaced ones in their old places.
+
+        Args:
+            lf: Rows with all columns of the table.
+            evidence: The frame of each join's evidence.
+        """
+        schema = dict(self.schema)
+        for plan, frame in zip(self.plans.values(), evidence, strict=True):
+            side: Any = plan.side
+            lf = replace(side, schema=pl.Schema(schema)).attach(lf, frame)
+            schema |= side.columns
+        return lf
+
+    def schema_after(self) -> pl.Schema:
+        """The schema of the table with the new columns."""
+        nothing = [plan.side.evidence_schema.to_frame().lazy() for plan in self.plans.values()]
+        return self.attach(pl.LazyFrame(schema=self.schema), nothing).collect_schema()

@@ -1,0 +1,210 @@
+"""Where a run writes: one file, a file for each shard, or a folder parted by columns.
+
+`joined.parquet` is one file. `joined/{stem}.parquet` is a file for each file of the table, with the columns
+that this one has: `{stem}` is its name less its suffix, `{folder}` the folder that it lies in below the one
+that all share. With `partition_by` the path is a folder, parted as Hive does it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from polars_materialize.errors import OptionError, OutputError, TableError, listing
+from polars_materialize.provenance import describe
+from polars_materialize.tables import (
+    File,
+    Splice,
+    check_partitions,
+    check_sink,
+    staged,
+    staged_folder,
+    write,
+    write_partitions,
+    write_spliced,
+)
+
+if TYPE_CHECKING:
+    import contextlib
+    from collections.abc import Callable, Mapping, Sequence
+
+    import polars as pl
+
+    from polars_materialize.provenance import Described
+    from polars_materialize.tables import Table
+
+STEM, FOLDER = "{stem}", "{folder}"
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A table with its new columns, before it is written.
+
+    Attributes:
+        table: The table.
+        attach: Gives rows of it the new columns.
+        added: The new columns.
+        drops: Whether rows may be missing then.
+    """
+
+    table: Table
+    attach: Callable[[pl.LazyFrame], pl.LazyFrame]
+    added: Mapping[str, pl.DataType]
+    drops: bool
+
+    def frame(self, shard: int | None = None) -> pl.LazyFrame:
+        """All rows, or those of one file with the columns that it has, with the new columns."""
+        if shard is None:
+            return self.attach(self.table.whole())
+        frame = self.attach(self.table.shard(shard))
+        kept = {*self.table.columns[shard], *self.added}
+        return frame.select(name for name in frame.collect_schema().names() if name in kept)
+
+
+def check_target(target: str, partition_by: Sequence[str], option: str) -> None:
+    """Refuses a path that nothing could be written to.
+
+    Raises:
+        OptionError: Names the option.
+    """
+    if partition_by:
+        if not target.strip() or "\0" in target or is_template(target):
+            raise OptionError(
+                f"{option}: {target!r}; expected a folder, as partition_by is said", option=option
+            )
+        if len(set(partition_by)) < len(partition_by):
+            problem = f"partition_by: {listing(partition_by)}; expected each column once"
+            raise OptionError(problem, option="partition_by")
+        return
+    try:
+        File.of(_filled(target, "x", "."))
+    except TableError as error:
+        raise OptionError(f"{option}: {error}", option=option) from None
+
+
+def is_template(target: str) -> bool:
+    """Whether a path is one for each file of a table."""
+    return STEM in target or FOLDER in target
+
+
+def _filled(target: str, stem: str, folder: str) -> str:
+    return target.replace(STEM, stem).replace(FOLDER, folder)
+
+
+class Outputs:
+    """What a run writes for one table, but for its audit."""
+
+    def __init__(
+        self, target: str, partition_by: Sequence[str], shards: Sequence[File], base_dir: Path | None
+    ) -> None:
+        """Finds the paths to write to.
+
+        Args:
+            target: The path as the user wrote it.
+            partition_by: The columns that a folder is parted by, if it is one.
+            shards: The files of the table.
+            base_dir: What a relative path is relative to.
+
+        Raises:
+            OutputError: If two files of the table would have the same output.
+        """
+        self.target = target
+        self.partition_by = list(partition_by)
+        self.is_template = is_template(target)
+        if partition_by:
+            path = Path(target) if base_dir is None else base_dir / target
+            self.files = [File(target, path, "parquet")]
+        elif self.is_template:
+            self.files = _one_each(target, shards, base_dir)
+        else:
+            self.files = [File.of(target, base_dir)]
+        self._parts: list[Path] = []
+
+    @property
+    def paths(self) -> list[tuple[str, Path]]:
+        """The files and folders, as the user would write them, and where they are."""
+        return [(file.written, file.path) for file in self.files]
+
+    def check(self, schema: pl.Schema) -> None:
+        """Refuses columns that the outputs cannot hold.
+
+        Raises:
+            OutputError: Names them.
+        """
+        if self.partition_by:
+            check_partitions(self.target, schema, self.partition_by)
+        for file in self.files:
+            check_sink(file, schema)
+
+    def stage(self, stack: contextlib.ExitStack) -> None:
+        """Makes places beside the outputs to write to, which take their place when the stack ends well."""
+        make = staged_folder if self.partition_by else staged
+        self._parts = [stack.enter_context(make(file.written, file.path)) for file in self.files]
+
+    def write(self, joined: Joined, metadata: Mapping[str, str]) -> None:
+        """Writes the table to the staged places.
+
+        Args:
+            joined: The table.
+            metadata: Key-value metadata of Parquet files.
+        """
+        if self.partition_by:
+            file, part = self.files[0], self._parts[0]
+            write_partitions(joined.frame(), file, part, by=self.partition_by, metadata=metadata)
+            return
+        shards = range(len(joined.table.shards)) if self.is_template else [None]
+        for shard, file, part in zip(shards, self.files, self._parts, strict=True):
+            own = metadata if file.format == "parquet" else {}
+            _write_one(joined, shard, file, part, own)
+
+    def describe(self, *, hashed: bool) -> Described | list[Described]:
+        """The staged outputs, described as what they will be."""
+        if not self.partition_by:
+            found = [
+                describe(file.written, part, hashed=hashed)
+                for file, part in zip(self.files, self._parts, strict=True)
+            ]
+            return found if self.is_template else found[0]
+        root = self._parts[0]
+        names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+        stem = self.target.rstrip("/\\")
+        return [describe(f"{stem}/{name}", root / name, hashed=hashed) for name in names]
+
+
+def _one_each(target: str, shards: Sequence[File], base_dir: Path | None) -> list[File]:
+    """An output for each file of a table."""
+    parents = [PurePath(file.written).parent for file in shards]
+    shared = os.path.commonpath(parents) if len(set(parents)) > 1 else str(parents[0])
+    files: dict[str, File] = {}
+    for file, parent in zip(shards, parents, strict=True):
+        folder = PurePath(os.path.relpath(parent, shared)).as_posix()
+        output = File.of(PurePath(_filled(target, file.stem, folder)).as_posix(), base_dir)
+        if output.written in files:
+            first = files[output.written].written
+            raise OutputError(
+                f"{output.written}: would be the output of {first} and of {file.written}; "
+                f"expected one for each, with {FOLDER} in its path",
+                path=output.written,
+            )
+        files[output.written] = file
+    return [File.of(written, base_dir) for written in files]
+
+
+def _write_one(
+    joined: Joined, shard: int | None, file: File, part: Path, metadata: Mapping[str, str]
+) -> None:
+    """Writes one file: the whole table, or the rows and columns of one of its files."""
+    table = joined.table
+    shards = table.shards if shard is None else [table.shards[shard]]
+    plain = all(table.plain) if shard is None else table.plain[shard]
+    frame = joined.frame(shard)
+    keeps = file.format == "parquet" and plain and not joined.drops
+    spliced = Splice.of(shards, joined.added) if keeps else None
+    if spliced is None:
+        write(frame, file, part, metadata)
+        return
+    names = frame.collect_schema().names()
+    added = frame.select(list(joined.added))
+    write_spliced(spliced, added, file, part, names=names, metadata=metadata)
