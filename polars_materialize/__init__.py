@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from polars_materialize.label_joins import join_labels
     from polars_materialize.label_runs import materialize_labels
     from polars_materialize.labels import LABEL_SCHEMA
-    from polars_materialize.options import LabelFile, Sidecar
-    from polars_materialize.reports import BatchReport, LabelAudit, SaliencyAudit, ScoreAudit
+    from polars_materialize.options import LabelFile, LabelPart, SaliencyOptions, ScorePart, Sidecar
+    from polars_materialize.refresh_runs import refresh_table
+    from polars_materialize.reports import BatchReport, LabelAudit, RefreshAudit, SaliencyAudit, ScoreAudit
     from polars_materialize.saliency_frames import add_saliency, measure_saliency
     from polars_materialize.saliency_runs import materialize_saliency
     from polars_materialize.score_joins import join_scores
@@ -48,10 +49,14 @@ __all__ = [
     "LabelAudit",
     "LabelFile",
     "LabelFormat",
+    "LabelPart",
     "MaterializeError",
+    "RefreshAudit",
     "SaliencyAudit",
+    "SaliencyOptions",
     "ScoreAudit",
     "ScoreFormat",
+    "ScorePart",
     "Sidecar",
     "SignalReport",
     "__version__",
@@ -65,6 +70,7 @@ __all__ = [
     "materialize_saliency",
     "materialize_scores",
     "measure_saliency",
+    "refresh_table",
     "run_batch",
     "scan_labels",
     "scan_scores",
@@ -86,6 +92,11 @@ _HOMES = {
     "LabelAudit": "reports",
     "LabelFile": "options",
     "LabelFormat": "formats",
+    "LabelPart": "options",
+    "RefreshAudit": "reports",
+    "SaliencyOptions": "options",
+    "ScorePart": "options",
+    "refresh_table": "refresh_runs",
     "ScoreFormat": "formats",
     "list_formats": "formats",
     "Sidecar": "options",

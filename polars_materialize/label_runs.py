@@ -126,6 +126,11 @@ def materialize_labels(
 def run_label_table(table: LabelTable, context: Context) -> LabelAudit:
     """Runs one table of labels; see `materialize_labels`."""
     check_label_table(table)
+    return run_table(table, context, Run.of("features", "out", label_part(table, context)))
+
+
+def label_part(table: LabelTable, context: Context) -> Part[LabelPlan, LabelEvidence, LabelAudit]:
+    """What a table of its kind joins."""
     found = find_labels(list_labels(table.labels), _label_defaults(table), context.base_dir)
 
     def plan(schema: pl.Schema) -> LabelPlan:
@@ -160,8 +165,9 @@ def run_label_table(table: LabelTable, context: Context) -> LabelAudit:
         )
 
     files = [(file.written, file.path) for _, parts in found for file in parts]
-    part = Part(
+    return Part(
         role="labels",
+        name="labels",
         files=files,
         paths=[entry.path for entry, _ in found],
         key_column=table.feature_key_column,
@@ -169,7 +175,6 @@ def run_label_table(table: LabelTable, context: Context) -> LabelAudit:
         evidence=LabelPlan.evidence,
         audit=audit,
     )
-    return run_table(table, context, Run.of("features", "out", part))
 
 
 def check_label_table(table: LabelTable) -> None:

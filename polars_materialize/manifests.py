@@ -86,8 +86,8 @@ def read_manifest(
         place = f"$.tables[{index}]"
         if not isinstance(entry, dict):
             raise ManifestError(written, "expected an object", place=place)
-        given = {name: _with_format(value, formats) for name, value in entry.items()}
-        tables.append(_convert(written, {**defaults, **given}, table, place))
+        given = _with_formats(entry, formats)
+        tables.append(_convert(written, _with_defaults(given, defaults), table, place))
     _check_ids(written, tables)
     folder = Path(written).parent if base_dir is None else Path(base_dir)
     return Manifest(written, Path(written), folder, raw, tables)
@@ -106,6 +106,17 @@ def _formats(
             raise ManifestError(written, "is the name of a built-in format; expected another", place=place)
         _convert(written, value, form, place)
     return {name: {**value, "name": name} for name, value in content.items()}
+
+
+def _with_defaults(entry: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """A table with the defaults that it does not say otherwise; those of a part where it has that part."""
+    plain = {name: value for name, value in defaults.items() if not isinstance(value, dict)}
+    parts = {
+        name: {**defaults[name], **entry[name]}
+        for name in defaults
+        if isinstance(defaults[name], dict) and isinstance(entry.get(name), dict)
+    }
+    return {**plain, **entry, **parts}
 
 
 def _with_format(value: object, formats: Mapping[str, dict[str, Any]]) -> object:
@@ -156,6 +167,8 @@ def _convert(written: str, value: object, struct: type[Table], place: str) -> Ta
     hints = typing.get_type_hints(struct)
     _check_names(written, value, [struct], place)
     for name, member in value.items():
+        if isinstance(member, dict) and _structs(hints[name]):
+            _convert(written, member, _structs(hints[name])[0], f"{place}.{name}")
         for index, item in enumerate(member if isinstance(member, list) else ()):
             if isinstance(item, dict):
                 _check_names(written, item, _structs(hints[name]), f"{place}.{name}[{index}]")

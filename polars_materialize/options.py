@@ -265,3 +265,69 @@ class SaliencyTable(SaliencyOptions, frozen=True, kw_only=True, forbid_unknown_f
     output: str
     audit_json: str | None = None
     partition_by: str | list[str] | None = None
+
+
+class LabelPart(LabelOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The labels of a refresh: their files and their options.
+
+    Attributes:
+        files: The label files: paths or objects.
+
+    Example:
+        >>> LabelPart(files=["mos.csv"], min_match_rate=0.9).min_match_rate
+        0.9
+    """
+
+    files: list[str | LabelFile]
+
+
+class ScorePart(ScoreOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The scores of a refresh: their sidecars and their options.
+
+    Attributes:
+        files: The sidecars: `path`, `LABEL=path` or an object.
+
+    Example:
+        >>> ScorePart(files=["dover=dover.jsonl"], key_normalize="stem").key_normalize
+        'stem'
+    """
+
+    files: list[str | Sidecar]
+
+
+class RefreshOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The options of each part of a refresh that tables may share.
+
+    Attributes:
+        labels: How labels are read and joined, where a table has some.
+        scores: How scores are, likewise.
+        saliency: How clips are measured, likewise.
+    """
+
+    labels: LabelOptions | None = None
+    scores: ScoreOptions | None = None
+    saliency: SaliencyOptions | None = None
+
+
+class RefreshTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of a refresh manifest: its paths, and the parts that are joined onto it.
+
+    Attributes:
+        id: A name for reports, unlike every other table's.
+        features: The feature table: a file, a glob, or a folder of shards.
+        out: The table to write: a file, `joined/{stem}.parquet` for one each, or a folder.
+        audit_json: Where to write the audit, if anywhere.
+        partition_by: The columns that the output, then a folder, is parted by.
+        labels: The MOS labels, if any.
+        scores: The second opinions, if any.
+        saliency: How its clips are measured, if they are.
+    """
+
+    id: str
+    features: str
+    out: str
+    audit_json: str | None = None
+    partition_by: str | list[str] | None = None
+    labels: LabelPart | None = None
+    scores: ScorePart | None = None
+    saliency: SaliencyOptions | None = None

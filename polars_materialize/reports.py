@@ -289,6 +289,41 @@ class SaliencyAudit(msgspec.Struct, frozen=True, kw_only=True):
         return f"{title}: {clips}\n\n{table(['Status', 'Rows'], rows)}"
 
 
+class RefreshAudit(msgspec.Struct, frozen=True, kw_only=True):
+    """What one pass joined onto one table.
+
+    Attributes:
+        schema: The kind of the report.
+        feature_table: The feature table, as the user wrote its path.
+        output: The table that was written.
+        input_rows: The feature table's rows.
+        output_rows: The written table's rows.
+        failed: Rows whose clip was not measured, though it was to be.
+        labels: What was joined of labels; its provenance is this one's.
+        scores: What was joined of scores, likewise.
+        saliency: What was measured, likewise.
+        run_provenance: Inputs and outputs with their hashes, options, versions.
+        shards: How many files the table was read from and written to.
+    """
+
+    schema: str = "refresh-materializer-audit-v1"
+    feature_table: str
+    output: str
+    input_rows: int
+    output_rows: int
+    failed: int
+    labels: LabelAudit | None
+    scores: ScoreAudit | None
+    saliency: SaliencyAudit | None
+    run_provenance: dict[str, Any]
+    shards: ShardCounts = ShardCounts()
+
+    def _repr_markdown_(self) -> str:
+        """What each part did, for notebooks."""
+        parts = [part for part in (self.labels, self.scores, self.saliency) if part is not None]
+        return "\n\n".join(part._repr_markdown_() for part in parts)
+
+
 class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a batch did: one entry a table.
 

@@ -125,7 +125,8 @@ class Part(Generic[AnyPlan, AnyEvidence, Audit]):
     """One kind of evidence that a run joins onto its table.
 
     Attributes:
-        role: What its files are called.
+        role: What its files are called in the provenance.
+        name: What it is called beside other kinds.
         files: The evidence files.
         paths: The paths that they were found by.
         key_column: The feature table's key column, if it was named.
@@ -136,6 +137,7 @@ class Part(Generic[AnyPlan, AnyEvidence, Audit]):
     """
 
     role: str
+    name: str
     files: Iterable[tuple[str, Path]]
     paths: Iterable[str]
     key_column: str | None
@@ -241,7 +243,7 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
     key_columns = [part.key_column for part in run.parts if part.key_column]
     opened = open_table(features, key_columns, keep=True)
     lf = opened.whole()
-    plans = {part.role: part.plan(opened.schema) for part in run.parts}
+    plans = {part.name: part.plan(opened.schema) for part in run.parts}
     chain = Chain(opened.schema, plans)
     chain.check()
     outputs.check(chain.schema_after())

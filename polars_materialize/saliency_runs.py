@@ -157,6 +157,13 @@ def materialize_saliency(
 def run_saliency_table(table: SaliencyTable, context: Context) -> SaliencyAudit:
     """Runs one table of saliency; see `materialize_saliency`."""
     check_saliency_table(table)
+    return run_table(table, context, Run.of("input", "output", saliency_part(table, context)))
+
+
+def saliency_part(
+    table: SaliencyTable, context: Context
+) -> Part[SaliencyPlan, SaliencyEvidence, SaliencyAudit]:
+    """What a table of its kind joins."""
     model = [] if table.model_path is None else [context.locate(table.model_path)]
 
     def plan(schema: pl.Schema) -> SaliencyPlan:
@@ -192,8 +199,9 @@ def run_saliency_table(table: SaliencyTable, context: Context) -> SaliencyAudit:
             run_provenance=provenance,
         )
 
-    part = Part(
+    return Part(
         role="model_path",
+        name="saliency",
         files=model,
         paths=[],
         key_column=table.path_column,
@@ -202,7 +210,6 @@ def run_saliency_table(table: SaliencyTable, context: Context) -> SaliencyAudit:
         audit=audit,
         versions=lambda plan: plan.stage.versions(),
     )
-    return run_table(table, context, Run.of("input", "output", part))
 
 
 def check_saliency_table(table: SaliencyTable) -> None:

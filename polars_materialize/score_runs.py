@@ -122,6 +122,11 @@ def materialize_scores(
 def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
     """Runs one table of scores; see `materialize_scores`."""
     check_score_table(table)
+    return run_table(table, context, Run.of("features", "out", score_part(table, context)))
+
+
+def score_part(table: ScoreTable, context: Context) -> Part[ScorePlan, ScoreEvidence, ScoreAudit]:
+    """What a table of its kind joins."""
     sidecars = find_sidecars([Sidecar.of(entry) for entry in table.scores], context.base_dir)
 
     def plan(schema: pl.Schema) -> ScorePlan:
@@ -147,8 +152,9 @@ def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
         )
 
     files = [(file.written, file.path) for _, found in sidecars for file in found]
-    part = Part(
+    return Part(
         role="scores",
+        name="scores",
         files=files,
         paths=[entry.path for entry, _ in sidecars],
         key_column=table.key_column,
@@ -156,7 +162,6 @@ def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
         evidence=ScorePlan.evidence,
         audit=audit,
     )
-    return run_table(table, context, Run.of("features", "out", part))
 
 
 def check_score_table(table: ScoreTable) -> None:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 GROUP_ROWS = 131_072
 """Rows of a Parquet row group or an Arrow batch; Polars' own choice depends on the number of cores."""
 
+NO_ROWS = "00000000.parquet"
+"""What a folder holds that is parted by columns of a table without rows."""
+
 MORSEL_ROWS = 20_000
 """Rows that Polars streams at a time; smaller than its own choice, which took half as much memory again."""
 
@@ -173,7 +176,7 @@ def write_partitions(
                 maintain_order=True,
             )
         if not any(part.iterdir()):
-            frame.sink_parquet(part / "00000000.parquet", metadata=dict(metadata))
+            frame.sink_parquet(part / NO_ROWS, metadata=dict(metadata))
         for path in part.rglob("*.parquet"):
             with path.open("rb+") as stream:
                 os.fsync(stream.fileno())
@@ -269,7 +272,10 @@ def _refuse_other_folder(written: str, target: Path) -> None:
     for path in target.rglob("*") if target.is_dir() else ():
         parts = path.relative_to(target).parts
         folders = parts if path.is_dir() else parts[:-1]
-        if not all("=" in folder for folder in folders) or (path.is_file() and path.suffix != ".parquet"):
+        ours = all("=" in folder for folder in folders) and (
+            path.is_dir() or (path.suffix == ".parquet" and (folders or path.name == NO_ROWS))
+        )
+        if not ours:
             raise OutputError(
                 f"{written}: holds {'/'.join(parts)}, which is no partition; expected a new folder",
                 path=written,

@@ -1,0 +1,170 @@
+"""Runs that join labels, scores and saliency onto one table in one pass."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from polars_materialize.errors import OptionError
+from polars_materialize.label_runs import check_label_table, label_part
+from polars_materialize.options import LabelTable, RefreshTable, SaliencyTable, ScoreTable
+from polars_materialize.reports import LabelAudit, RefreshAudit, SaliencyAudit, ScoreAudit
+from polars_materialize.runs import Context, PathLike, Run, run_table, single_run
+from polars_materialize.saliency_runs import check_saliency_table, saliency_part
+from polars_materialize.score_runs import check_score_table, score_part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from polars_materialize.options import LabelPart, SaliencyOptions, ScorePart
+    from polars_materialize.reports import ShardCounts
+    from polars_materialize.runs import AnyPart
+
+PARTS = ("labels", "scores", "saliency")
+
+
+def refresh_table(
+    features: PathLike,
+    out: PathLike,
+    *,
+    labels: LabelPart | None = None,
+    scores: ScorePart | None = None,
+    saliency: SaliencyOptions | None = None,
+    audit_json: PathLike | None = None,
+    partition_by: str | list[str] | None = None,
+    base_dir: PathLike | None = None,
+    hashed: bool = True,
+    argv: Sequence[str] = (),
+    progress: Callable[..., None] | None = None,
+) -> RefreshAudit:
+    """Joins labels, scores and saliency onto a feature table in one pass: read once, written once.
+
+    The rows are those of the runs one after another: labels, then scores, then saliency. Each part is
+    planned by the table as it was read, so none depends on another; only clips of rows that a policy of
+    `drop` keeps are measured.
+
+    Args:
+        features: The feature table: a file, a glob, or a folder of shards.
+        out: The table to write.
+        labels: The MOS labels: their files and the options of `materialize_labels`.
+        scores: The second opinions: their sidecars and the options of `materialize_scores`.
+        saliency: The options of `materialize_saliency`.
+        audit_json: Where to write the audit too.
+        partition_by: The columns that the output, then a folder, is parted by, as Hive does it.
+        base_dir: What relative paths are relative to.
+        hashed: Hash inputs and output for the audit.
+        argv: The command line's arguments, for the audit.
+        progress: Called with how many are done and of how many, and of what if that is not clips.
+
+    Returns:
+        The audit.
+
+    Raises:
+        MaterializeError: Whatever the single runs raise.
+        ColumnExistsError: If two parts would write one column, or one replaces what another needs.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from polars_materialize import LabelPart, ScorePart
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "f.csv").write_text("clip_id,vmaf\\na,90\\n")
+        ...     _ = (Path(folder) / "mos.csv").write_text("clip_id,mos\\na,4.5\\n")
+        ...     _ = (Path(folder) / "s.jsonl").write_text('{"clip_id": "a", "score": 0.7}')
+        ...     audit = refresh_table(
+        ...         "f.csv",
+        ...         "out.csv",
+        ...         labels=LabelPart(files=["mos.csv"]),
+        ...         scores=ScorePart(files=["dover=s.jsonl"]),
+        ...         base_dir=folder,
+        ...     )
+        ...     (audit.labels.matched_rows, audit.scores.competitors["dover"].matched_rows)
+        (1, 1)
+    """
+    table = RefreshTable(
+        id="",
+        features=os.fspath(features),
+        out=os.fspath(out),
+        audit_json=None if audit_json is None else os.fspath(audit_json),
+        partition_by=partition_by,
+        labels=labels,
+        scores=scores,
+        saliency=saliency,
+    )
+    entrypoint = "refresh table" if argv else "refresh_table"
+    with single_run(entrypoint, argv=argv, base_dir=base_dir, hashed=hashed, progress=progress) as context:
+        return run_refresh_table(table, context)
+
+
+def run_refresh_table(table: RefreshTable, context: Context) -> RefreshAudit:
+    """Runs one table of a refresh; see `refresh_table`."""
+    check_refresh_table(table)
+    makers: dict[type[Any], Callable[[Any, Context], AnyPart]] = {
+        LabelTable: label_part,
+        ScoreTable: score_part,
+        SaliencyTable: saliency_part,
+    }
+    parts = [makers[type(one)](one, context) for one in _single_tables(table).values()]
+
+    def audit(audits: Sequence[Any], provenance: dict[str, Any], shards: ShardCounts) -> RefreshAudit:
+        found = {type(one): msgspec.structs.replace(one, shards=shards) for one in audits}
+        labels, scores, saliency = (found.get(kind) for kind in (LabelAudit, ScoreAudit, SaliencyAudit))
+        first = labels or scores
+        return RefreshAudit(
+            feature_table=table.features,
+            output=table.out,
+            input_rows=saliency.total if first is None else first.input_rows,
+            output_rows=scores.output_rows if scores else labels.output_rows if labels else saliency.total,
+            failed=saliency.failed if saliency else 0,
+            labels=labels,
+            scores=scores,
+            saliency=saliency,
+            run_provenance=provenance,
+            shards=shards,
+        )
+
+    return run_table(table, context, Run("features", "out", parts, audit))
+
+
+def check_refresh_table(table: RefreshTable) -> None:
+    """Refuses what a table's options and paths alone show to be wrong.
+
+    Raises:
+        OptionError: Names the option.
+    """
+    singles = _single_tables(table)
+    if not singles:
+        raise OptionError(f"expected at least one of {' '.join(PARTS)}")
+    checks = {
+        LabelTable: check_label_table,
+        ScoreTable: check_score_table,
+        SaliencyTable: check_saliency_table,
+    }
+    for name, single in singles.items():
+        try:
+            checks[type(single)](single)  # type: ignore[operator]
+        except OptionError as error:
+            option = error.fields.get("option")
+            shared = option in ("out", "audit_json", "partition_by")
+            inner = str(option).replace(name, "files", 1) if str(option).startswith(f"{name}[") else option
+            place = option if shared or option is None else f"{name}.{inner}"
+            raise OptionError(str(error), option=place) from None
+
+
+def _single_tables(table: RefreshTable) -> dict[str, LabelTable | ScoreTable | SaliencyTable]:
+    """A table of a single kind for each part, in the order of their columns."""
+    shared: dict[str, Any] = {"id": table.id, "audit_json": table.audit_json, "partition_by": table.partition_by}
+    paths: dict[str, Any] = {"features": table.features, "out": table.out, **shared}
+    found: dict[str, LabelTable | ScoreTable | SaliencyTable] = {}
+    if table.labels is not None:
+        options = msgspec.structs.asdict(table.labels)
+        found["labels"] = LabelTable(**paths, labels=options.pop("files"), **options)
+    if table.scores is not None:
+        options = msgspec.structs.asdict(table.scores)
+        found["scores"] = ScoreTable(**paths, scores=options.pop("files"), **options)
+    if table.saliency is not None:
+        options = msgspec.structs.asdict(table.saliency)
+        found["saliency"] = SaliencyTable(input=table.features, output=table.out, **shared, **options)
+    return found
