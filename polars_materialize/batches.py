@@ -14,7 +14,7 @@ import msgspec
 
 from polars_materialize.errors import ManifestError, MaterializeError, OptionError
 from polars_materialize.formats import LabelFormat, ScoreFormat
-from polars_materialize.label_files import list_labels
+from polars_materialize.label_files import check_label_format, list_labels
 from polars_materialize.label_runs import check_label_table, run_label_table
 from polars_materialize.manifests import Manifest, Paths, check_paths, read_manifest
 from polars_materialize.options import (
@@ -32,7 +32,8 @@ from polars_materialize.reports import table as table_of
 from polars_materialize.runs import Context, Memo, PathLike, builtins
 from polars_materialize.saliency_runs import check_saliency_table, run_saliency_table
 from polars_materialize.score_runs import check_score_table, run_score_table
-from polars_materialize.tables import find, staged
+from polars_materialize.sidecars import check_score_format
+from polars_materialize.tables import Dialect, find, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -62,6 +63,7 @@ class Kind(Generic[Table]):
         line: The last line on stderr, for `str.format` with the summary.
         row_failures: What in a table's summary counts rows that failed one by one, if rows can.
         form: The struct of a format of its evidence, if that has formats.
+        check_form: Refuses what that alone shows to be wrong.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Kind(Generic[Table]):
     line: str
     row_failures: str | None = None
     form: type[ScoreFormat | LabelFormat] | None = None
+    check_form: Callable[[Any], None] | None = None
 
 
 SECOND_OPINION = Kind(
@@ -100,6 +103,7 @@ SECOND_OPINION = Kind(
     line="second-opinion batch materialize: tables={tables} input_rows={input_rows} "
     "output_rows={output_rows} failed_tables={failed_tables}",
     form=ScoreFormat,
+    check_form=check_score_format,
 )
 
 
@@ -131,6 +135,7 @@ MOS_LABELS = Kind(
     line="MOS-label batch materialize: tables={tables} input_rows={input_rows} "
     "matched_rows={matched_rows} failed_tables={failed_tables}",
     form=LabelFormat,
+    check_form=check_label_format,
 )
 
 SALIENCY = Kind(
@@ -195,7 +200,14 @@ def run_batch(
     if kind not in KINDS:
         raise OptionError(f"kind: {kind!r}; expected one of {' '.join(KINDS)}")
     form = KINDS[kind]
-    read = read_manifest(manifest, table=form.table, options=form.options, form=form.form, base_dir=base_dir)
+    read = read_manifest(
+        manifest,
+        table=form.table,
+        options=form.options,
+        form=form.form,
+        check_form=form.check_form,
+        base_dir=base_dir,
+    )
     outputs = {
         name: os.fspath(path)
         for name, path in (("report_json", report_json), ("report_md", report_md))
@@ -308,7 +320,9 @@ def _describe_inputs(
     found: dict[str, Described | list[Described]] = {}
     for name, path in form.inputs(table):
         try:
-            files = [(file.written, file.path) for file in find(path, context.base_dir, folders=True)]
+            # A format may read files of any suffix.
+            found_files = find(path, context.base_dir, folders=True, dialect=Dialect("csv"))
+            files = [(file.written, file.path) for file in found_files]
         except MaterializeError:
             files = [context.locate(path)]
         role = found.setdefault(name.partition("[")[0], [])

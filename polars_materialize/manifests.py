@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from polars_materialize.errors import ManifestError, did_you_mean, listing
+from polars_materialize.errors import ManifestError, OptionError, did_you_mean, listing
 from polars_materialize.formats import LabelFormat, ScoreFormat, list_formats
 from polars_materialize.paths import Readers
 
@@ -51,6 +51,7 @@ def read_manifest(
     table: type[Table],
     options: type[msgspec.Struct],
     form: type[ScoreFormat | LabelFormat] | None = None,
+    check_form: Callable[[Any], None] | None = None,
     base_dir: str | os.PathLike[str] | None = None,
 ) -> Manifest[Table]:
     """Reads a manifest and checks the names, types and choices of all its fields.
@@ -60,6 +61,7 @@ def read_manifest(
         table: The struct of a table with its options.
         options: The struct of the options alone, which `defaults` may hold.
         form: The struct of a format of evidence, if there is such a thing; `formats` may hold some by name.
+        check_form: Refuses what else is wrong with such a format.
         base_dir: What relative paths are relative to; else the manifest's folder.
 
     Raises:
@@ -77,7 +79,7 @@ def read_manifest(
             )
     defaults = content.get("defaults", {})
     _convert(written, defaults, options, "$.defaults")
-    formats = {} if form is None else _formats(written, content.get("formats", {}), form)
+    formats = {} if form is None else _formats(written, content.get("formats", {}), form, check_form)
     entries = content.get("tables")
     if not isinstance(entries, list) or not entries:
         raise ManifestError(written, "expected a list of at least one table", place="$.tables")
@@ -94,7 +96,10 @@ def read_manifest(
 
 
 def _formats(
-    written: str, content: object, form: type[ScoreFormat | LabelFormat]
+    written: str,
+    content: object,
+    form: type[ScoreFormat | LabelFormat],
+    check: Callable[[Any], None] | None,
 ) -> dict[str, dict[str, Any]]:
     """The formats that a manifest brings along, checked, each with its name in it."""
     if not isinstance(content, dict):
@@ -104,7 +109,14 @@ def _formats(
         place = f"$.formats.{name}"
         if name in known or name == "auto":
             raise ManifestError(written, "is the name of a built-in format; expected another", place=place)
-        _convert(written, value, form, place)
+        found = _convert(written, value, form, place)
+        try:
+            if check is not None:
+                check(found)
+        except OptionError as error:
+            option = error.fields["option"]
+            problem = str(error).removeprefix(f"{option}: ")
+            raise ManifestError(written, problem, place=f"{place}.{option}") from None
     return {name: {**value, "name": name} for name, value in content.items()}
 
 
