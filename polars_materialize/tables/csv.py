@@ -159,6 +159,10 @@ def read_text(file: File, names: Sequence[str], columns: Sequence[str]) -> Itera
                 yield frame.select(cell.alias(name) for name, cell in cells.items())
     except pa.ArrowInvalid as error:
         if _survey(file)[0] <= head.lines:
+            if not head.lines:
+                raise TableError(
+                    file.written, f"the file is empty; expected lines of {head.width} cells"
+                ) from None
             return  # a header and nothing else
         raise _first_fault(file, head.width, str(error)) from None
 
