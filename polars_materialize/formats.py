@@ -184,7 +184,8 @@ def check_columns(columns: Sequence[str] | None) -> None:
     """
     if columns is not None and (not columns or len(set(columns)) < len(columns)):
         raise OptionError(
-            f"columns: {listing(columns) or 'none'}; expected one name for each cell, each once", option="columns"
+            f"columns: {listing(columns) or 'none'}; expected one name for each cell, each once",
+            option="columns",
         )
 
 
