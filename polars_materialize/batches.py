@@ -6,20 +6,22 @@ The runner knows nothing of what a table is joined with; a `Kind` says that.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import msgspec
 
 from polars_materialize.errors import ManifestError, MaterializeError, OptionError
-from polars_materialize.formats import LabelFormat, ScoreFormat
-from polars_materialize.label_files import list_labels
+from polars_materialize.formats import LabelFormat, ScoreFormat, list_formats
+from polars_materialize.label_files import check_label_format, list_labels
 from polars_materialize.label_runs import check_label_table, run_label_table
-from polars_materialize.manifests import Manifest, Paths, check_paths, read_manifest
+from polars_materialize.manifests import Forms, Manifest, Paths, check_paths, read_manifest
 from polars_materialize.options import (
     LabelOptions,
     LabelTable,
+    RefreshOptions,
+    RefreshTable,
     SaliencyOptions,
     SaliencyTable,
     ScoreOptions,
@@ -27,12 +29,14 @@ from polars_materialize.options import (
     Sidecar,
 )
 from polars_materialize.provenance import Hasher, describe, describe_bytes, run_provenance
+from polars_materialize.refresh_runs import check_refresh_table, run_refresh_table
 from polars_materialize.reports import BatchReport, escape, to_json
 from polars_materialize.reports import table as table_of
 from polars_materialize.runs import Context, Memo, PathLike, builtins
 from polars_materialize.saliency_runs import check_saliency_table, run_saliency_table
 from polars_materialize.score_runs import check_score_table, run_score_table
-from polars_materialize.tables import find, staged
+from polars_materialize.sidecars import check_score_format
+from polars_materialize.tables import Dialect, find, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +65,7 @@ class Kind(Generic[Table]):
         columns: The Markdown report's, after `Table` and `Status`, before `Output`.
         line: The last line on stderr, for `str.format` with the summary.
         row_failures: What in a table's summary counts rows that failed one by one, if rows can.
-        form: The struct of a format of its evidence, if that has formats.
+        forms: For each field that holds evidence its kind of formats.
     """
 
     name: str
@@ -78,8 +82,11 @@ class Kind(Generic[Table]):
     columns: Mapping[str, str]
     line: str
     row_failures: str | None = None
-    form: type[ScoreFormat | LabelFormat] | None = None
+    forms: Mapping[str, Forms] = field(default_factory=dict)
 
+
+SCORE_FORMS = Forms(ScoreFormat, check_score_format, lambda: list_formats().scores)
+LABEL_FORMS = Forms(LabelFormat, check_label_format, lambda: list_formats().labels)
 
 SECOND_OPINION = Kind(
     name="second-opinion",
@@ -99,7 +106,7 @@ SECOND_OPINION = Kind(
     columns={"Input rows": "input_rows", "Output rows": "output_rows"},
     line="second-opinion batch materialize: tables={tables} input_rows={input_rows} "
     "output_rows={output_rows} failed_tables={failed_tables}",
-    form=ScoreFormat,
+    forms={"scores": SCORE_FORMS},
 )
 
 
@@ -131,7 +138,7 @@ MOS_LABELS = Kind(
     columns={"Match rate": "match_rate", "Matched rows": "matched_rows", "Missing rows": "missing_rows"},
     line="MOS-label batch materialize: tables={tables} input_rows={input_rows} "
     "matched_rows={matched_rows} failed_tables={failed_tables}",
-    form=LabelFormat,
+    forms={"labels": LABEL_FORMS},
 )
 
 SALIENCY = Kind(
@@ -155,7 +162,41 @@ SALIENCY = Kind(
     row_failures="failed",
 )
 
-KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (SECOND_OPINION, MOS_LABELS, SALIENCY)}
+REFRESH = Kind(
+    name="refresh",
+    title="Refresh batch",
+    schema="refresh-materializer-batch-v1",
+    table=RefreshTable,
+    options=RefreshOptions,
+    run=run_refresh_table,
+    check=check_refresh_table,
+    inputs=lambda table: [
+        ("features", table.features),
+        *(
+            (f"labels.files[{i}]", entry.path)
+            for i, entry in enumerate(list_labels(table.labels.files if table.labels else []))
+        ),
+        *(
+            (f"scores.files[{i}]", Sidecar.of(entry).path)
+            for i, entry in enumerate(table.scores.files if table.scores else [])
+        ),
+        *(
+            [("saliency.model_path", table.saliency.model_path)]
+            if table.saliency is not None and table.saliency.model_path is not None
+            else []
+        ),
+    ],
+    outputs=("out", "audit_json"),
+    summary=("input_rows", "output_rows", "failed", "labels", "scores", "saliency", "shards"),
+    totals=("input_rows", "output_rows", "failed"),
+    columns={"Input rows": "input_rows", "Output rows": "output_rows", "Failed": "failed"},
+    line="refresh batch materialize: tables={tables} input_rows={input_rows} "
+    "output_rows={output_rows} failed={failed} failed_tables={failed_tables}",
+    row_failures="failed",
+    forms={"labels": LABEL_FORMS, "scores": SCORE_FORMS},
+)
+
+KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (SECOND_OPINION, MOS_LABELS, SALIENCY, REFRESH)}
 
 
 def run_batch(
@@ -177,7 +218,7 @@ def run_batch(
 
     Args:
         manifest: The manifest.
-        kind: Of which kind it is: `second-opinion`, `mos-labels` or `saliency`.
+        kind: Of which kind it is: `second-opinion`, `mos-labels`, `saliency` or `refresh`.
         base_dir: What its relative paths are relative to; else its own folder.
         report_json: Where to write the report.
         report_md: Where to write it for people.
@@ -196,7 +237,13 @@ def run_batch(
     if kind not in KINDS:
         raise OptionError(f"kind: {kind!r}; expected one of {' '.join(KINDS)}")
     form = KINDS[kind]
-    read = read_manifest(manifest, table=form.table, options=form.options, form=form.form, base_dir=base_dir)
+    read = read_manifest(
+        manifest,
+        table=form.table,
+        options=form.options,
+        forms=form.forms,
+        base_dir=base_dir,
+    )
     outputs = {
         name: os.fspath(path)
         for name, path in (("report_json", report_json), ("report_md", report_md))
@@ -309,10 +356,14 @@ def _describe_inputs(
     found: dict[str, Described | list[Described]] = {}
     for name, path in form.inputs(table):
         try:
-            files = [(file.written, file.path) for file in find(path, context.base_dir, folders=True)]
+            # A format may read files of any suffix.
+            found_files = find(path, context.base_dir, folders=True, dialect=Dialect("csv"))
+            files = [(file.written, file.path) for file in found_files]
         except MaterializeError:
             files = [context.locate(path)]
-        role = found.setdefault(name.partition("[")[0], [])
+        # As a run calls them: `labels.files[0]` are labels, `saliency.model_path` is the model.
+        called = name.partition("[")[0].removesuffix(".files").rpartition(".")[2]
+        role = found.setdefault(called, [])
         if isinstance(role, list):
             role += [describe(*file) for file in files]
     return found

@@ -17,7 +17,15 @@ import msgspec
 
 from polars_materialize._version import __version__
 from polars_materialize.errors import MaterializeError, OptionError
-from polars_materialize.options import LabelFile, LabelOptions, SaliencyOptions, ScoreOptions, Sidecar
+from polars_materialize.options import (
+    LabelFile,
+    LabelOptions,
+    LabelPart,
+    SaliencyOptions,
+    ScoreOptions,
+    ScorePart,
+    Sidecar,
+)
 from polars_materialize.progress import Progress
 from polars_materialize.signal_mix.options import SignalOptions
 
@@ -310,6 +318,88 @@ def saliency_table(argv: Sequence[str], /, **options: Any) -> None:
 def saliency_batch(argv: Sequence[str], /, *, allow_row_failures: bool, **options: Any) -> None:
     """Add saliency to every table of a manifest."""
     _run_batch("saliency", argv, options, allow_row_failures=allow_row_failures)
+
+
+@cli.group("refresh")
+def refresh() -> None:
+    """Join labels, scores and saliency in one pass."""
+
+
+@refresh.command("table")
+@click.option("--features", required=True, help=FEATURES)
+@click.option("--labels", multiple=True, metavar="PATH", help="As for mos-labels; may be repeated.")
+@click.option(
+    "--scores", multiple=True, metavar="[LABEL=]PATH", help="As for second-opinion; may be repeated."
+)
+@click.option("--label-options", metavar="JSON", help="The options of mos-labels, as in a manifest.")
+@click.option("--score-options", metavar="JSON", help="The options of second-opinion, likewise.")
+@click.option("--saliency-options", metavar="JSON", help="Measure clips; {} for all defaults.")
+@click.option("--out", required=True, help=OUT)
+@click.option("--audit-json", help="Where to write the audit.")
+@_PARTITION_BY
+@click.pass_obj
+def refresh_table(
+    argv: Sequence[str],
+    /,
+    *,
+    labels: tuple[str, ...],
+    scores: tuple[str, ...],
+    label_options: str | None,
+    score_options: str | None,
+    saliency_options: str | None,
+    **options: Any,
+) -> None:
+    """Join labels, scores and saliency onto one feature table; exit 1 if a row has no saliency."""
+    from polars_materialize import refresh_runs  # noqa: PLC0415 - polars is slow to import
+
+    hashed = options["audit_json"] is not None  # nobody else would see the hashes
+    with Progress() as progress:
+        audit = refresh_runs.refresh_table(
+            options.pop("features"),
+            options.pop("out"),
+            labels=_part(
+                label_options, LabelPart, "label", [_entry(e, LabelFile, "--labels") for e in labels]
+            ),
+            scores=_part(score_options, ScorePart, "score", [_entry(e, Sidecar, "--scores") for e in scores]),
+            saliency=_part(saliency_options, SaliencyOptions, "saliency"),
+            hashed=hashed,
+            argv=argv,
+            progress=progress,
+            **options,
+        )
+    click.echo(
+        f"refresh materialize: input_rows={audit.input_rows} output_rows={audit.output_rows} "
+        f"failed={audit.failed}",
+        err=True,
+    )
+    if audit.failed:
+        raise click.exceptions.Exit(1)
+
+
+PartStruct = TypeVar("PartStruct", bound=msgspec.Struct)
+
+
+def _part(
+    text: str | None, struct: type[PartStruct], name: str, files: Sequence[object] = ()
+) -> PartStruct | None:
+    """A part of a refresh: its files, and its options as JSON; none if neither is said."""
+    if text is None and not files:
+        return None
+    try:
+        options = msgspec.json.decode(text or "{}", type=dict[str, Any])
+        return msgspec.convert({**options, **({"files": files} if files else {})}, struct)
+    except msgspec.MsgspecError as error:
+        hint = f" (--{name}s is missing)" if "`files`" in str(error) else ""
+        raise OptionError(f"--{name}-options: {str(error).replace('`', chr(39))}{hint}") from None
+
+
+@refresh.command("batch")
+@_batch_options
+@click.option("--allow-row-failures", is_flag=True, help="Exit 0 if rows failed, but no table.")
+@click.pass_obj
+def refresh_batch(argv: Sequence[str], /, *, allow_row_failures: bool, **options: Any) -> None:
+    """Join labels, scores and saliency onto every table of a manifest."""
+    _run_batch("refresh", argv, options, allow_row_failures=allow_row_failures)
 
 
 @cli.command("signal-mix")

@@ -182,7 +182,7 @@ def expected(logits: Field, levels: Mapping[str, float]) -> pl.Expr:
     Source: section 3.2 of Q-Align, https://arxiv.org/abs/2312.17090
     """
     found = [inside(logits, [word]) for word in levels]
-    if not all(found):
+    if not found or not all(found):
         return pl.lit(None, dtype=pl.Float64)
     numbers = [number(fields[0]) for fields in found]
     highest = pl.max_horizontal(numbers)

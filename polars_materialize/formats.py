@@ -16,7 +16,7 @@ import msgspec
 from polars_materialize.errors import OptionError, did_you_mean, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 KeyNormalize = Literal["auto", "raw", "basename", "stem"]
 Pooling = Literal["mean", "harmonic_mean", "min", "p5", "p10", "median"]
@@ -151,18 +151,27 @@ def _named(formats: dict[str, Form]) -> dict[str, Form]:
     return {name: msgspec.structs.replace(form, name=name) for name, form in sorted(formats.items())}
 
 
-def recognise(columns: Iterable[str], known: dict[str, Form]) -> Form | None:
+def recognise(columns: Iterable[str], known: dict[str, Form], keys: Iterable[str]) -> Form | None:
     """The one format of which rows with some columns have all the marks; none if there is not just one.
 
-    Of two formats the one with all marks of the other and more is meant.
+    Of two formats the one with all marks of the other and more is meant. Rows that have a key of the generic
+    rule which is no mark of a format are not of it: somebody made them, and means that key.
+
+    Args:
+        columns: The columns.
+        known: The formats.
+        keys: The names of keys of the generic rule, in lower case.
 
     Example:
-        >>> recognise(["Video", "mos_j", "sos_j", "ref"], list_formats().labels).name
+        >>> columns = ["Video", "mos_j", "sos_j", "ref"]
+        >>> recognise(columns, list_formats().labels, ["clip_id"]).name
         'chug'
+        >>> recognise([*columns, "clip_id"], list_formats().labels, ["clip_id"])
     """
-    present = set(columns)
+    present, generic = set(columns), set(keys)
+    meant = {name for name in present if name.lower() in generic}
     marked = ((form, set(marks)) for form in known.values() for marks in form.marks)
-    found = [(form, marks) for form, marks in marked if marks <= present]
+    found = [(form, marks) for form, marks in marked if meant <= marks <= present]
     closest = [form for form, marks in found if all(marks >= others for _, others in found)]
     return closest[0] if len(closest) == 1 else None
 
@@ -175,8 +184,22 @@ def check_columns(columns: Sequence[str] | None) -> None:
     """
     if columns is not None and (not columns or len(set(columns)) < len(columns)):
         raise OptionError(
-            f"columns: {listing(columns)}; expected one name for each cell, each once", option="columns"
+            f"columns: {listing(columns) or 'none'}; expected one name for each cell, each once",
+            option="columns",
         )
+
+
+def check_named(check: Callable[[Form], None], form: Form) -> None:
+    """Checks the format that an entry names; an error says that it is the format's.
+
+    Raises:
+        OptionError: If the format is not valid.
+    """
+    try:
+        check(form)
+    except OptionError as error:
+        name = f" {form.name!r}" if form.name else ""
+        raise OptionError(f"format{name}: {error}", option="format") from None
 
 
 def find_format(asked: str | Form, known: dict[str, Form]) -> Form:

@@ -13,7 +13,7 @@ other columns, in both engines; it does not where the result needs no row of the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, get_args
 
 import polars as pl
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from polars_materialize.formats import KeyNormalize
 
+Guards = Literal["lazy", "now"]
+"""When a lazy table's keys are looked at: when the result is collected, or when it is joined."""
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 SOURCE = pl.Categorical()
@@ -184,13 +186,21 @@ class Plan(Protocol):
         """Attaches evidence to distinct key values, and applies every guard and policy there."""
 
 
-def join(frame: Frame, plan_of: Callable[[pl.Schema], Plan]) -> Frame:
-    """Joins evidence onto a frame; the guards of a lazy one fire when it is collected."""
+def join(frame: Frame, plan_of: Callable[[pl.Schema], Plan], when: Guards = "lazy") -> Frame:
+    """Joins evidence onto a frame; the guards of a lazy one fire when it is collected, or now.
+
+    Raises:
+        OptionError: If `when` is neither `lazy` nor `now`.
+    """
+    if when not in get_args(Guards):
+        raise OptionError(f"guards: {when!r}; expected one of {' '.join(get_args(Guards))}", option="guards")
     lf = frame.lazy()
     plan = plan_of(lf.collect_schema())
     values = plan.side.distinct_values(lf)
     if isinstance(frame, pl.DataFrame):
         return plan.side.attach(lf, plan.evidence(values.collect()).frame.lazy()).collect()
+    if when == "now":
+        return plan.side.attach(lf, plan.evidence(values.collect()).frame.lazy())
     # Hidden from the optimiser, which would else keep all of a table that is itself a join in memory: it
     # would serve the key pass and the join from one cache (1.2 GB became 2.6 GB at 10 million rows).
     evidence = pl.defer(lambda: plan.evidence(values.collect()).frame, schema=plan.side.evidence_schema)

@@ -11,7 +11,14 @@ import polars as pl
 
 from polars_materialize import fields, keys
 from polars_materialize.errors import OptionError, TableError, did_you_mean, listing
-from polars_materialize.formats import LabelFormat, check_columns, find_format, list_formats, recognise
+from polars_materialize.formats import (
+    LabelFormat,
+    check_columns,
+    check_named,
+    find_format,
+    list_formats,
+    recognise,
+)
 from polars_materialize.labels import EXTRAS, LABEL_SCHEMA, NUMERIC_EXTRAS, parse_scale
 from polars_materialize.options import LabelFile
 from polars_materialize.tables import Dialect, File, Records, find, read_records
@@ -138,11 +145,13 @@ def _with_defaults(entry: LabelFile, form: LabelFormat, defaults: LabelFile) -> 
 def _with_format(entry: LabelFile, form: LabelFormat, columns: Sequence[str]) -> LabelFile:
     """An entry with what its format says of a file with some columns, where it says nothing itself."""
     said: dict[str, Any] = {}
-    known = {name.lower() for name in columns}
+    # As the file spells them, whatever their case.
+    known = {**{name.lower(): name for name in reversed(columns)}, **{name: name for name in columns}}
     for name in FILLED:
         options = getattr(form, name)
         if isinstance(options, list):
-            options = next((option for option in options if option.lower() in known), (*options, None)[0])
+            spelled = (known.get(each, known.get(each.lower())) for each in options)
+            options = next((own for own in spelled if own is not None), (*options, None)[0])
         said[name] = getattr(entry, name) or options
     return msgspec.structs.replace(entry, **said, format=form)
 
@@ -164,8 +173,21 @@ def check_label_file(entry: LabelFile) -> None:
         raise OptionError(
             f"key_normalize: {entry.key_normalize!r}; expected one of {expected}", option="key_normalize"
         )
-    _named_format(entry)
+    check_named(check_label_format, _named_format(entry))
     check_columns(entry.columns)
+
+
+def check_label_format(form: LabelFormat) -> None:
+    """Refuses what can be seen to be wrong with a format before any file is read.
+
+    Raises:
+        OptionError: If a scale, a pattern or the list of columns is not valid.
+    """
+    check_columns(form.columns)
+    if form.scale is not None:
+        parse_scale(form.scale, option="scale")
+    if form.key_regex is not None:
+        keys.check_regex(form.key_regex, option="key_regex")
 
 
 def read_labels(files: Sequence[tuple[LabelFile, Sequence[File]]]) -> pl.DataFrame:
@@ -176,14 +198,22 @@ def read_labels(files: Sequence[tuple[LabelFile, Sequence[File]]]) -> pl.DataFra
 def _read_file(entry: LabelFile, file: File) -> pl.DataFrame:
     """One file's rows; which columns hold the key and the score is one choice for the whole file."""
     form = entry.format if isinstance(entry.format, LabelFormat) else LabelFormat()
-    key_columns = [entry.key_column] if entry.key_column else form.key_column
+    any_key = [name for each in list_formats().labels.values() for name in each.key_column]
+    key_columns = [entry.key_column] if entry.key_column else form.key_column or any_key
     parts = list(read_records([file], key_columns=key_columns))
     if not any(part.frame.height for part in parts):
         raise TableError(file.written, "no rows; expected at least one label")
     columns = list(dict.fromkeys(name for part in parts for name in part.frame.columns))
+    for option, name in (
+        ("std_dev_column", entry.std_dev_column),
+        ("n_ratings_column", entry.n_ratings_column),
+    ):
+        if name and not any(fields.find_fields(part.frame.schema, [name]) for part in parts):
+            problem = f"no {option} {name!r}; it has {listing(columns)}{did_you_mean(name, columns)}"
+            raise TableError(file.written, problem)
     if isinstance(entry.format, LabelFormat):
         entry = _with_format(entry, entry.format, columns)
-    elif (known := recognise(columns, list_formats().labels)) is not None:
+    elif (known := recognise(columns, list_formats().labels, keys.LABEL_KEYS)) is not None:
         # What a scale says of every number is more than a few names can prove.
         entry = _with_format(entry, msgspec.structs.replace(known, scale=None), columns)
     key = keys.infer_key_column(columns, keys.LABEL_KEYS, asked=entry.key_column, table=file.written)
@@ -210,6 +240,8 @@ def _mos_column(parts: Sequence[Records], columns: Sequence[str], entry: LabelFi
 def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str) -> pl.DataFrame:
     frame = records.frame
     scores = fields.find_fields(frame.schema, [mos])
+    form = entry.format if isinstance(entry.format, LabelFormat) else LabelFormat()
+    missing = [word.lower() for word in form.missing] + (["null"] if "" in form.missing else [])
     wrong: list[pl.Expr] = []
     extras: dict[str, pl.Expr] = {}
     asked = {"mos_std_dev": entry.std_dev_column, "mos_n_ratings": entry.n_ratings_column}
@@ -221,7 +253,7 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
         ]
         if extra in NUMERIC_EXTRAS:
             extras[extra] = fields.first([fields.number(field) for field in found], pl.Float64())
-            wrong += [_not_a_number(field) for field in found]
+            wrong += [_not_a_number(field, missing) for field in found]
         else:
             extras[extra] = fields.first([fields.text(field) for field in found], pl.String())
     spelled = [name for name in frame.columns if name.lower() == key.lower()]
@@ -231,8 +263,6 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
     ]
     text = fields.first(texts, pl.String())
     written = pl.coalesce([*map(_as_written, scores), pl.lit("null")])
-    form = entry.format if isinstance(entry.format, LabelFormat) else LabelFormat()
-    missing = [*form.missing, *(["null"] if "" in form.missing else [])]
     return frame.select(
         records.row,
         text.alias("key"),
@@ -257,8 +287,9 @@ def _as_written(field: fields.Field) -> pl.Expr:
     return pl.lit("a list or an object") if field.dtype.is_nested() else field.expr.cast(pl.String)
 
 
-def _not_a_number(field: fields.Field) -> pl.Expr:
+def _not_a_number(field: fields.Field, missing: Sequence[str]) -> pl.Expr:
     """What is wrong with a field that holds text which is no number; null where nothing is."""
     text = fields.stated(field)
     reason = pl.concat_str(pl.lit(f"{field.name} '"), text, pl.lit("' is no number"))
-    return pl.when(text.is_not_null() & fields.number(field).is_null()).then(reason)
+    says_something = text.is_not_null() & ~text.str.to_lowercase().is_in(missing)
+    return pl.when(says_something & fields.number(field).is_null()).then(reason)

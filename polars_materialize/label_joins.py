@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from polars_materialize import guards, keys
+from polars_materialize import keys
 from polars_materialize.errors import OptionError
-from polars_materialize.joins import SOURCE, Frame, TableSide, check_choices, count_keys, join, sum_rows
+from polars_materialize.guards import refuse_match_rate
+from polars_materialize.joins import (
+    SOURCE,
+    Frame,
+    Guards,
+    TableSide,
+    check_choices,
+    count_keys,
+    join,
+    sum_rows,
+)
 from polars_materialize.labels import EXTRAS, complete_labels, key_labels, parse_scale
 from polars_materialize.names import is_pattern
 from polars_materialize.options import LabelOptions
@@ -91,7 +101,7 @@ class LabelPlan:
         matched = wide.filter("matched")
         counts = count_keys(keyed)
         matched_keys = matched.get_column("key").n_unique()
-        guards.refuse_match_rate(
+        refuse_match_rate(
             wide,
             self.labels,
             matched=matched_keys,
@@ -124,6 +134,7 @@ def join_labels(
     min_match_rate: float = 0.95,
     status_column: str = "mos_label_status",
     overwrite: bool = False,
+    guards: Guards = "lazy",
 ) -> Frame:
     """Joins mean opinion scores onto a feature table, by clip key.
 
@@ -142,6 +153,8 @@ def join_labels(
         min_match_rate: The least share of the table's distinct keys that must have a label, 0 to 1.
         status_column: The name of the status column.
         overwrite: Replace columns that the table already has, in place.
+        guards: When the keys of a lazy table are looked at: `lazy`, when the result is collected; `now`, at
+            once, which gives a plan without Python in it, to be serialised and sent to another engine.
 
     Returns:
         The table with `mos` (Float64, 1 to 5), `mos_raw_0_100` (Float64, 0 to 100), the status (Enum `ok`,
@@ -173,7 +186,7 @@ def join_labels(
         status_column=status_column,
         overwrite=overwrite,
     )
-    return join(frame, lambda schema: plan_labels(schema, labels, options, table="the feature table"))
+    return join(frame, lambda schema: plan_labels(schema, labels, options, table="the feature table"), guards)
 
 
 def plan_labels(

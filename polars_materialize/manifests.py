@@ -16,14 +16,28 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from polars_materialize.errors import ManifestError, did_you_mean, listing
-from polars_materialize.formats import LabelFormat, ScoreFormat, list_formats
+from polars_materialize.errors import ManifestError, OptionError, did_you_mean, listing
 from polars_materialize.paths import Readers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 Table = TypeVar("Table", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True)
+class Forms:
+    """A kind of formats of evidence.
+
+    Attributes:
+        struct: The struct of a format.
+        check: Refuses what that alone shows to be wrong.
+        known: The built-in ones by name.
+    """
+
+    struct: type[msgspec.Struct]
+    check: Callable[[Any], None]
+    known: Callable[[], Mapping[str, object]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,7 @@ def read_manifest(
     *,
     table: type[Table],
     options: type[msgspec.Struct],
-    form: type[ScoreFormat | LabelFormat] | None = None,
+    forms: Mapping[str, Forms] | None = None,
     base_dir: str | os.PathLike[str] | None = None,
 ) -> Manifest[Table]:
     """Reads a manifest and checks the names, types and choices of all its fields.
@@ -59,7 +73,8 @@ def read_manifest(
         path: The manifest.
         table: The struct of a table with its options.
         options: The struct of the options alone, which `defaults` may hold.
-        form: The struct of a format of evidence, if there is such a thing; `formats` may hold some by name.
+        forms: For each field of a table that holds evidence its kind of formats; `formats` may hold some by
+            name: as they are if there is one such field, else below its name.
         base_dir: What relative paths are relative to; else the manifest's folder.
 
     Raises:
@@ -67,7 +82,8 @@ def read_manifest(
     """
     written = os.fspath(path)
     raw, content = _load(written)
-    known = ("defaults", "formats", "tables") if form is not None else ("defaults", "tables")
+    forms = forms or {}
+    known = ("defaults", "formats", "tables") if forms else ("defaults", "tables")
     for name in content:
         if name not in known and not name.startswith("_"):
             raise ManifestError(
@@ -77,7 +93,7 @@ def read_manifest(
             )
     defaults = content.get("defaults", {})
     _convert(written, defaults, options, "$.defaults")
-    formats = {} if form is None else _formats(written, content.get("formats", {}), form)
+    formats = _own_formats(written, content.get("formats", {}), forms)
     entries = content.get("tables")
     if not isinstance(entries, list) or not entries:
         raise ManifestError(written, "expected a list of at least one table", place="$.tables")
@@ -86,25 +102,46 @@ def read_manifest(
         place = f"$.tables[{index}]"
         if not isinstance(entry, dict):
             raise ManifestError(written, "expected an object", place=place)
-        given = _with_formats(entry, formats)
+        given = _with_formats(written, entry, formats, forms, place)
         tables.append(_convert(written, _with_defaults(given, defaults), table, place))
     _check_ids(written, tables)
     folder = Path(written).parent if base_dir is None else Path(base_dir)
     return Manifest(written, Path(written), folder, raw, tables)
 
 
-def _formats(
-    written: str, content: object, form: type[ScoreFormat | LabelFormat]
-) -> dict[str, dict[str, Any]]:
-    """The formats that a manifest brings along, checked, each with its name in it."""
+def _own_formats(
+    written: str, content: object, forms: Mapping[str, Forms]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The formats that a manifest brings along, by the field of tables that may name them."""
+    if len(forms) == 1:
+        return {field: _formats(written, content, form, "$.formats") for field, form in forms.items()}
     if not isinstance(content, dict):
         raise ManifestError(written, "expected an object", place="$.formats")
-    known = list_formats().scores if form is ScoreFormat else list_formats().labels
+    for name in content:
+        if name not in forms:
+            problem = f"unknown name{did_you_mean(name, forms)}; expected {' or '.join(forms)}"
+            raise ManifestError(written, problem, place=f"$.formats.{name}")
+    return {
+        field: _formats(written, content.get(field, {}), form, f"$.formats.{field}")
+        for field, form in forms.items()
+    }
+
+
+def _formats(written: str, content: object, form: Forms, place: str) -> dict[str, dict[str, Any]]:
+    """Formats of one kind, checked, each with its name in it."""
+    if not isinstance(content, dict):
+        raise ManifestError(written, "expected an object", place=place)
     for name, value in content.items():
-        place = f"$.formats.{name}"
-        if name in known or name == "auto":
-            raise ManifestError(written, "is the name of a built-in format; expected another", place=place)
-        _convert(written, value, form, place)
+        own = f"{place}.{name}"
+        if name in form.known() or name == "auto":
+            raise ManifestError(written, "is the name of a built-in format; expected another", place=own)
+        found = _convert(written, value, form.struct, own)
+        try:
+            form.check(found)
+        except OptionError as error:
+            option = error.fields["option"]
+            problem = str(error).removeprefix(f"{option}: ")
+            raise ManifestError(written, problem, place=f"{own}.{option}") from None
     return {name: {**value, "name": name} for name, value in content.items()}
 
 
@@ -119,16 +156,41 @@ def _with_defaults(entry: dict[str, Any], defaults: dict[str, Any]) -> dict[str,
     return {**plain, **entry, **parts}
 
 
-def _with_format(value: object, formats: Mapping[str, dict[str, Any]]) -> object:
-    """Entries of evidence with the formats of the manifest that they name."""
-    if not isinstance(value, list) or not formats:
+def _with_formats(
+    written: str,
+    entry: dict[str, Any],
+    formats: Mapping[str, dict[str, dict[str, Any]]],
+    forms: Mapping[str, Forms],
+    place: str,
+) -> dict[str, Any]:
+    """A table whose entries of evidence have the formats of the manifest that they name."""
+    given = dict(entry)
+    for field, own in formats.items():
+        part, inner = given.get(field), f"{place}.{field}"
+        known = [*own, *forms[field].known()]
+        if isinstance(part, dict) and "files" in part:
+            files = _with_format(written, part["files"], own, known, f"{inner}.files")
+            given[field] = {**part, "files": files}
+        elif field in given:
+            given[field] = _with_format(written, part, own, known, inner)
+    return given
+
+
+def _with_format(
+    written: str, value: object, own: Mapping[str, dict[str, Any]], known: Sequence[str], place: str
+) -> object:
+    """Entries with the formats that they name."""
+    if not isinstance(value, list):
         return value
-    return [
-        {**entry, "format": formats[entry["format"]]}
-        if isinstance(entry, dict) and isinstance(entry.get("format"), str) and entry["format"] in formats
-        else entry
-        for entry in value
-    ]
+    entries = []
+    for index, entry in enumerate(value):
+        name = entry.get("format", "auto") if isinstance(entry, dict) else "auto"
+        if isinstance(name, str) and name not in ("auto", *known):
+            expected = f"expected auto or one of {' '.join(known)}"
+            problem = f"{name!r}{did_you_mean(name, known)}; {expected}"
+            raise ManifestError(written, problem, place=f"{place}[{index}].format")
+        entries.append({**entry, "format": own[name]} if isinstance(name, str) and name in own else entry)
+    return entries
 
 
 def _load(written: str) -> tuple[bytes, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -110,13 +110,14 @@ def run_refresh_table(table: RefreshTable, context: Context) -> RefreshAudit:
 
     def audit(audits: Sequence[Any], provenance: dict[str, Any], shards: ShardCounts) -> RefreshAudit:
         found = {type(one): msgspec.structs.replace(one, shards=shards) for one in audits}
-        labels, scores, saliency = (found.get(kind) for kind in (LabelAudit, ScoreAudit, SaliencyAudit))
-        first = labels or scores
+        kinds = (LabelAudit, ScoreAudit, SaliencyAudit)
+        labels, scores, saliency = (cast("Any", found.get(kind)) for kind in kinds)
+        last = scores or labels
         return RefreshAudit(
             feature_table=table.features,
             output=table.out,
-            input_rows=saliency.total if first is None else first.input_rows,
-            output_rows=scores.output_rows if scores else labels.output_rows if labels else saliency.total,
+            input_rows=last.input_rows if last else saliency.total,
+            output_rows=last.output_rows if last else saliency.total,
             failed=saliency.failed if saliency else 0,
             labels=labels,
             scores=scores,
@@ -155,7 +156,11 @@ def check_refresh_table(table: RefreshTable) -> None:
 
 def _single_tables(table: RefreshTable) -> dict[str, LabelTable | ScoreTable | SaliencyTable]:
     """A table of a single kind for each part, in the order of their columns."""
-    shared: dict[str, Any] = {"id": table.id, "audit_json": table.audit_json, "partition_by": table.partition_by}
+    shared: dict[str, Any] = {
+        "id": table.id,
+        "audit_json": table.audit_json,
+        "partition_by": table.partition_by,
+    }
     paths: dict[str, Any] = {"features": table.features, "out": table.out, **shared}
     found: dict[str, LabelTable | ScoreTable | SaliencyTable] = {}
     if table.labels is not None:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 import msgspec
 import polars as pl
 
-from polars_materialize import guards, keys
+from polars_materialize import keys
 from polars_materialize.errors import BadScoreError, MissingScoreError, OptionError
+from polars_materialize.guards import refuse_status
 from polars_materialize.joins import (
     KEY_COUNTS,
     SOURCE,
     Frame,
+    Guards,
     TableSide,
     check_choices,
     count_keys,
@@ -62,6 +64,7 @@ def join_scores(
     bad_policy: Policy = "mark",
     prefix: str = "second_opinion",
     overwrite: bool = False,
+    guards: Guards = "lazy",
 ) -> Frame:
     """Joins the scores of no-reference scorers onto a feature table, by clip key.
 
@@ -81,6 +84,8 @@ def join_scores(
         bad_policy: Rows with a score whose status is `bad`: the same.
         prefix: What the names of the new columns begin with.
         overwrite: Replace columns that the table already has, in place.
+        guards: When the keys of a lazy table are looked at: `lazy`, when the result is collected; `now`, at
+            once, which gives a plan without Python in it, to be serialised and sent to another engine.
 
     Returns:
         The table with five columns for each scorer, scorers sorted:
@@ -113,7 +118,7 @@ def join_scores(
         prefix=prefix,
         overwrite=overwrite,
     )
-    return join(frame, lambda schema: plan_scores(schema, scores, options, table="the feature table"))
+    return join(frame, lambda schema: plan_scores(schema, scores, options, table="the feature table"), guards)
 
 
 def plan_scores(
@@ -251,7 +256,7 @@ class ScorePlan:
             )
             for scorer in self.slugs
         ]
-        guards.refuse_status(
+        refuse_status(
             pl.concat(offenders).select("scorer", "key", "rows"), policy=policy, what=what, error=error
         )
 

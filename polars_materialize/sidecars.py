@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -31,6 +31,7 @@ from polars_materialize.formats import (
     Pooling,
     ScoreFormat,
     check_columns,
+    check_named,
     find_format,
     list_formats,
     recognise,
@@ -41,7 +42,7 @@ from polars_materialize.scores import FILE_NAME, SCORE_FIELDS, SCORE_SCHEMA, mea
 from polars_materialize.tables import Dialect, File, Records, find, in_order, is_small, read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from polars_materialize.fields import Field
 
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 SidecarLike = str | os.PathLike[str] | Sidecar
 SCORER_FIELDS = ("competitor",)
 STATUS_FIELDS = ("status",)
+DOCUMENTS = ("json", "jsonl", "xml")
+"""The formats of files whose rows say each for itself which fields they have."""
 RUNTIME_FIELDS = ("runtime_ms", "runtime_total_ms", "elapsed_ms")
 
 
@@ -65,7 +68,7 @@ def check_sidecar(sidecar: Sidecar) -> None:
             f"scores: the label {sidecar.label!r} has no letter a-z and no digit for a column name",
             option="scores",
         )
-    _named_format(sidecar)
+    check_named(check_score_format, _named_format(sidecar))
     check_columns(sidecar.columns)
     for option, value, known in (
         ("pooling", sidecar.pooling, get_args(Pooling)),
@@ -80,6 +83,21 @@ def check_sidecar(sidecar: Sidecar) -> None:
         )
     if sidecar.key_regex is not None:
         keys.check_regex(sidecar.key_regex, option="key_regex")
+
+
+def check_score_format(form: ScoreFormat) -> None:
+    """Refuses what can be seen to be wrong with a format before any file is read.
+
+    Raises:
+        OptionError: If a pattern, the list of columns or the rating words are not valid.
+    """
+    check_columns(form.columns)
+    if form.key_regex is not None:
+        keys.check_regex(form.key_regex, option="key_regex")
+    if bool(form.logits_field) != bool(form.levels):
+        raise OptionError(
+            "levels: expected with logits_field what each of its words stands for", option="levels"
+        )
 
 
 def scan_scores(
@@ -192,7 +210,7 @@ def read_scores(
     def read(entry: tuple[Sidecar, Sequence[File]]) -> tuple[pl.DataFrame, pl.DataFrame]:
         sidecar, files = entry
         rules = _Rules.of(sidecar, score_key_field, score_field)
-        part = _read_entry(rules, map(tick, files))
+        part = _read_entry(rules, files, tick)
         return part, unusable_rows(part, *rules.described())
 
     # Threads take turns at Python's lock, and gain nothing where files are small.
@@ -256,14 +274,20 @@ class _Rules:
             pooling=entry.pooling or form.pooling,
         )
 
+    def candidates(self, columns: Iterable[str]) -> list[ScoreFormat]:
+        """The formats that some of the rows with some columns may be in, where nothing was said."""
+        if self.entry.format != "auto" or self.entry.columns:
+            return []
+        present = set(columns)
+        known = list_formats().scores.values()
+        return [form for form in known if any(present.issuperset(marks) for marks in form.marks)]
+
     def recognised(self, columns: Iterable[str]) -> _Rules:
         """The rules for rows with some columns: where nothing was said, those of a format that they show.
 
         The generic rule still holds for rows that lack the fields of that format.
         """
-        if self.entry.format != "auto" or self.entry.columns:
-            return self
-        form = recognise(columns, list_formats().scores)
+        form = recognise(columns, list_formats().scores, keys.SCORE_KEYS)
         if form is None:
             return self
         key, score, runtime, status = self.key, self.score, self.runtime, self.status
@@ -295,22 +319,29 @@ class _Rules:
         return key, score + pooled
 
 
-def _read_entry(rules: _Rules, files: Iterable[File]) -> pl.DataFrame:
+def _read_entry(rules: _Rules, files: Sequence[File], tick: Callable[[File], File]) -> pl.DataFrame:
     """All rows of one entry as `SCORE_SCHEMA`; scorer, key and score may still be null."""
     sidecar = rules.entry
     parts: list[pl.DataFrame] = []
     columns: dict[str, None] = {}
     asked = dict(rules.asked)
-    key_columns = [] if rules.key is keys.SCORE_KEYS else rules.key
-    for found in read_records(files, ("rows", "results"), key_columns):
-        own = rules.recognised(name.strip() for name in found.frame.columns)
-        records = found if own.form is rules.form else found._replace(frame=found.frame.rename(str.strip))
-        if own.form.rows == "frames":
-            records = _clip_by_clip(records, own)
-        shape = _Shape.of(records.frame.schema)
-        columns.update(dict.fromkeys(records.frame.columns))
-        asked = {option: name for option, name in asked.items() if not shape.has(name)}
-        parts.append(_extract(records, shape, own))
+    known = (name for form in list_formats().scores.values() for name in form.key_field)
+    key_columns = list(known) if rules.key is keys.SCORE_KEYS else rules.key
+    tables = {file.written for file in files if file.format not in DOCUMENTS}
+    frames: dict[Pooling | None, list[pl.DataFrame]] = {}
+    for found in read_records(map(tick, files), ("rows", "results"), key_columns):
+        whole = found.source.len() == 0 or found.source.item(0) in tables
+        for own, records in _recognised(found, rules, whole=whole):
+            shape = _Shape.of(records.frame.schema)
+            columns.update(dict.fromkeys(records.frame.columns))
+            asked = {option: name for option, name in asked.items() if not shape.has(name)}
+            if own.form.rows == "frames":
+                # A clip may go on in the next batch, so its frames are pooled when all are there.
+                rows = _extract(records, shape, replace(own, pooling=None))
+                frames.setdefault(own.pooling, []).append(rows)
+            else:
+                parts.append(_extract(records, shape, own))
+    parts += [_clip_by_clip(pl.concat(rows), pooling) for pooling, rows in frames.items()]
     if not any(part.height for part in parts):
         raise TableError(sidecar.path, "no rows; expected at least one score")
     for option, name in asked.items():
@@ -323,34 +354,48 @@ def _read_entry(rules: _Rules, files: Iterable[File]) -> pl.DataFrame:
     return _named(long.drop("row"), sidecar)
 
 
-def _clip_by_clip(records: Records, rules: _Rules) -> Records:
-    """One row a clip, of rows that are a frame each: scores and run times become lists."""
-    shape = _Shape.of(records.frame.schema)
-    wanted = {field.name for names in (rules.score, rules.runtime) for field in shape.find(names)}
-    aggregated = {name: pl.col(name) if name in wanted else pl.col(name).first() for name in shape.schema}
-    for status in fields.find_fields(shape.schema, rules.status):
-        aggregated[status.name] = _worst(status)
-    clip, source, place, row = spare_names(records.frame.columns, 4)
-    key = pl.lit("") if rules.by_file else _key(shape, rules)[0]
+def _recognised(found: Records, rules: _Rules, *, whole: bool) -> Iterator[tuple[_Rules, Records]]:
+    """Rows with the rules that they are read by: of a table one format, of documents each row its own."""
+    names = [name.strip() for name in found.frame.columns]
+    known = rules.candidates(names) if len(set(names)) == len(names) else []
+    if not known:
+        yield rules, found
+    elif whole:
+        own = rules.recognised(names)
+        yield own, found if own is rules else found._replace(frame=found.frame.rename(str.strip))
+    else:
+        frame, number = found.frame, spare_names(found.frame.columns, 1)[0]
+        telling = {*keys.SCORE_KEYS, *(name for form in known for marks in form.marks for name in marks)}
+        names = [name for name in frame.columns if name in telling or name.lower() in telling]
+        shown = frame.select(pl.col(names).is_not_null()).with_row_index(number)
+        for *has, rows in shown.group_by(names, maintain_order=True).agg(number).iter_rows():
+            own = rules.recognised(name for name, is_there in zip(names, has, strict=True) if is_there)
+            if len(rows) == frame.height:
+                yield own, found
+            else:
+                yield own, Records(frame[rows], *(series.gather(rows) for series in found[1:]))
+
+
+def _clip_by_clip(frames: pl.DataFrame, pooling: Pooling | None) -> pl.DataFrame:
+    """One row a clip, of rows that are a frame each."""
+    pooled = fields.pool(pl.col("score"), pooling)
+    first_without = pl.col("place").filter(pl.col("score").is_null()).first()
     clips = (
-        records.frame.with_columns(
-            key.alias(clip), records.source.alias(source), records.place.alias(place), records.row.alias(row)
+        frames.sort("row")
+        .group_by("source", "scorer", "key", maintain_order=True)
+        .agg(
+            pl.col("score"),
+            pl.when((pl.col("status") == "bad").any())
+            .then(pl.lit("bad"))
+            .otherwise(pl.lit("ok"))
+            .alias("status"),
+            pl.when(pl.col("runtime_ms").count() > 0).then(pl.col("runtime_ms").sum()),
+            pl.coalesce(first_without, pl.col("place").first()),
+            pl.exclude("source", "scorer", "key", "score", "status", "runtime_ms", "place").first(),
         )
-        .group_by(source, clip, maintain_order=True)
-        .agg(*(expr.alias(name) for name, expr in aggregated.items()), pl.col(place, row).first())
+        .with_columns(pooled.value.alias("score"), pooled.frames.alias("frames"))
     )
-    return Records(
-        clips.select(list(aggregated)),
-        clips.get_column(source).alias("source"),
-        clips.get_column(place).alias("place"),
-        clips.get_column(row).alias("row"),
-    )
-
-
-def _worst(status: Field) -> pl.Expr:
-    """The first status of a clip's frames that means no success, else the first."""
-    failed = ~means_ok(fields.stated(status))
-    return pl.coalesce(status.expr.filter(failed).first(), status.expr.first())
+    return clips.select(frames.columns)
 
 
 @dataclass(frozen=True)
@@ -433,7 +478,7 @@ def _spelled_missing(shape: _Shape, rules: _Rules) -> pl.Expr:
         return pl.lit(value=False)
     texts = [fields.text(field) for field in shape.find(rules.score)]
     said = fields.first(texts, pl.String()).str.to_lowercase()
-    return said.fill_null("").is_in(rules.form.missing)
+    return said.fill_null("").is_in([word.lower() for word in rules.form.missing])
 
 
 def _runtime(shape: _Shape, names: Sequence[str]) -> pl.Expr:

@@ -179,7 +179,10 @@ def _decode_document(data: bytes, file: File, *, several: bool) -> tuple[object,
 
 def _split_documents(data: bytes, file: File) -> list[bytes]:
     """JSON documents that stand one after another, with or without a line end between them."""
-    text = data.decode().strip()
+    try:
+        text = data.decode().strip()
+    except UnicodeDecodeError as error:
+        raise _not_json(file, error) from None
     decoder, documents, end = json.JSONDecoder(), [], 0
     while end < len(text):
         start = end

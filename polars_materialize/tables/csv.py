@@ -132,6 +132,9 @@ def read_text(file: File, names: Sequence[str], columns: Sequence[str]) -> Itera
             yield from _cells(stream, file, head, names, columns)
     except pa.ArrowInvalid as error:
         if _survey(file)[0] <= head.lines:
+            if not head.lines:
+                problem = f"the file is empty; expected lines of {head.width} cells"
+                raise TableError(file.written, problem) from None
             return  # a header and nothing else
         raise _first_fault(file, head.width, str(error)) from None
 

@@ -104,7 +104,7 @@ class File:
         known = "xml" if dialect.evidence and name.suffix == ".xml" else SUFFIXES.get(name.suffix)
         if not (dialect.format == "json" and known == "jsonl"):
             known = dialect.format or known
-        if known is None or (compression is not None and known not in TEXT_FORMATS):
+        if known is None or (compression is not None and known not in (*TEXT_FORMATS, "xml")):
             hint = "; or say the format (polars-materialize formats lists them)" if dialect.evidence else ""
             raise TableError(text, f"unknown kind of table; expected one of {EXPECTED}{hint}")
         return cls(text, path, known, compression, dialect)
