@@ -24,6 +24,13 @@ Duplicates = Literal["refuse", "last"]
 Text = Literal["auto", "csv", "json", "xml"]
 
 
+LISTS = (
+    *("columns", "marks", "missing", "key_field", "score_field"),
+    *("key_column", "mos_column", "std_dev_column", "n_ratings_column"),
+)
+"""The fields of formats that are lists."""
+
+
 class _Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What formats of all kinds have.
 
@@ -36,7 +43,7 @@ class _Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         key_normalize: How its keys are normalised, if not as the table's.
         key_regex: What to take from the normalised key: the first group of the first match.
         key: What its key is, for people.
-        low: The least number that it may hold.
+        low: The least number that it is meant to hold; scores are not checked against it.
         high: The greatest.
         example: A line of it.
         source: Where that is known from.
@@ -56,6 +63,17 @@ class _Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     example: str = ""
     source: str = ""
     marks: list[list[str]] = []
+
+    def __post_init__(self) -> None:
+        """Refuses text where there has to be a list.
+
+        Raises:
+            OptionError: Names the field.
+        """
+        for name in LISTS:
+            value = getattr(self, name, [])
+            if value is not None and not isinstance(value, list):
+                raise OptionError(f"{name}: {value!r}; expected a list of names", option=name)
 
 
 class ScoreFormat(_Format, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -131,6 +149,8 @@ class Formats(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: dict[str, LabelFormat]
 
 
+UNNAMED = "(unnamed)"
+"""What an audit calls a format of somebody's own that has no name."""
 Form = TypeVar("Form", ScoreFormat, LabelFormat)
 
 
@@ -209,7 +229,12 @@ def find_format(asked: str | Form, known: dict[str, Form]) -> Form:
         OptionError: If there is no format of that name.
     """
     if not isinstance(asked, str):
-        return asked
+        if asked.marks:
+            raise OptionError(
+                "format: marks are for built-in formats; a format of your own is read where it is named",
+                option="format",
+            )
+        return asked if asked.name else msgspec.structs.replace(asked, name=UNNAMED)
     if asked not in known:
         raise OptionError(
             f"format: {asked!r}{did_you_mean(asked, known)}; expected auto or one of {' '.join(known)}",

@@ -22,6 +22,7 @@ from polars_materialize.errors import (
     first_line,
     listing,
 )
+from polars_materialize.names import spare_names
 
 if TYPE_CHECKING:
     from polars_materialize.formats import KeyNormalize
@@ -143,8 +144,10 @@ def key_scores(scores: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFram
         DuplicateKeyError: If two rows of a scorer have one key.
     """
     parts = []
-    for part in scores.partition_by("key_field", "key_normalize", "key_regex", maintain_order=True):
-        field, own, regex = part.select("key_field", "key_normalize", "key_regex").row(0)
+    order = spare_names(scores.columns, 1)
+    by = ["key_field", "key_normalize", "key_regex"]
+    for part in scores.with_row_index(order[0]).partition_by(by, maintain_order=True):
+        field, own, regex = part.select(by).row(0)
         rule = keys.resolve_normalize(own or key_normalize, field or "")
         key = keys.normalize_key(pl.col("key"), rule, sidecar_name=field == FILE_NAME)
         parts.append(
@@ -152,7 +155,7 @@ def key_scores(scores: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFram
                 "key_field", "key_normalize", "key_regex"
             )
         )
-    keyed = pl.concat(parts)
+    keyed = (parts[0] if len(parts) == 1 else pl.concat(parts).sort(order)).drop(order)
     if keyed.get_column("key").null_count():
         lost = keyed.filter(pl.col("key").is_null())
         reason = pl.concat_str(pl.lit("no key is left of '"), "text", pl.lit("'"))

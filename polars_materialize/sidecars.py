@@ -434,7 +434,9 @@ def _extract(records: Records, shape: _Shape, rules: _Rules) -> pl.DataFrame:
     scorers = [fields.text(field) for field in shape.find(SCORER_FIELDS)]
     key, key_field = _key(shape, rules)
     sidecar, form = rules.entry, rules.form
-    assumed = form.label if sidecar.label is None else None
+    # Another score of a format is not what its label says.
+    is_own = sidecar.score_field is None or sidecar.score_field in form.score_field
+    assumed = form.label if sidecar.label is None and is_own else None
     said = {
         "key_normalize": sidecar.key_normalize or form.key_normalize,
         "key_regex": sidecar.key_regex or form.key_regex,
