@@ -7,6 +7,8 @@ wins over its format.
 
 from __future__ import annotations
 
+import contextlib
+import math
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -176,6 +178,20 @@ def recognise(columns: Iterable[str], known: dict[str, Form], keys: Iterable[str
     return closest[0] if len(closest) == 1 else None
 
 
+def numbers_of(missing: Iterable[str]) -> list[float]:
+    """The words for a missing number that are numbers themselves, which a file may spell otherwise.
+
+    Example:
+        >>> numbers_of(["nan", "-1"])
+        [-1.0]
+    """
+    found = []
+    for word in missing:
+        with contextlib.suppress(ValueError):
+            found.append(float(word))
+    return [number for number in found if math.isfinite(number)]
+
+
 def check_columns(columns: Sequence[str] | None) -> None:
     """Refuses names of columns that a CSV without a header could not have.
 
@@ -206,9 +222,13 @@ def find_format(asked: str | Form, known: dict[str, Form]) -> Form:
     """The format that an entry asks for, by its name or as it is.
 
     Raises:
-        OptionError: If there is no format of that name.
+        OptionError: If there is no format of that name, or it is one of another kind.
     """
     if not isinstance(asked, str):
+        kind = type(next(iter(known.values())))
+        if not isinstance(asked, kind):
+            found = type(asked).__name__
+            raise OptionError(f"format: a {found}; expected a name, or a {kind.__name__}", option="format")
         return asked
     if asked not in known:
         raise OptionError(

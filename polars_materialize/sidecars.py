@@ -33,6 +33,7 @@ from polars_materialize.formats import (
     check_named,
     find_format,
     list_formats,
+    numbers_of,
     recognise,
 )
 from polars_materialize.names import spare_names
@@ -414,7 +415,8 @@ def _extract(records: Records, shape: _Shape, rules: _Rules) -> pl.DataFrame:
     score = _score(shape, rules)
     runtime = _runtime(shape, rules.runtime)
     statuses = [fields.stated(field) for field in fields.find_fields(shape.schema, rules.status)]
-    is_ok = means_ok(fields.first(statuses, pl.String())) & ~_spelled_missing(shape, rules)
+    is_missing = _spelled_missing(shape, rules, score)
+    is_ok = means_ok(fields.first(statuses, pl.String())) & ~is_missing
     scorers = [fields.text(field) for field in shape.find(SCORER_FIELDS)]
     key, key_field = _key(shape, rules)
     sidecar, form = rules.entry, rules.form
@@ -429,7 +431,7 @@ def _extract(records: Records, shape: _Shape, rules: _Rules) -> pl.DataFrame:
         records.row,
         fields.first([*scorers, pl.lit(assumed, dtype=pl.String)], pl.String()).alias("scorer"),
         key.alias("key"),
-        score.value.alias("score"),
+        pl.when(~is_missing).then(score.value).alias("score"),
         pl.when(is_ok).then(pl.lit("ok")).otherwise(pl.lit("bad")).alias("status"),
         runtime.alias("runtime_ms"),
         score.frames.alias("frames"),
@@ -456,13 +458,17 @@ def _score(shape: _Shape, rules: _Rules) -> fields.Pooled:
     return fields.first_pooled(candidates)
 
 
-def _spelled_missing(shape: _Shape, rules: _Rules) -> pl.Expr:
+def _spelled_missing(shape: _Shape, rules: _Rules, score: fields.Pooled) -> pl.Expr:
     """Whether a row says, as its format spells it, that there is no score."""
     if not rules.form.missing:
         return pl.lit(value=False)
     texts = [fields.text(field) for field in shape.find(rules.score)]
     said = fields.first(texts, pl.String()).str.to_lowercase()
-    return said.fill_null("").is_in([word.lower() for word in rules.form.missing])
+    words = [word.lower() for word in rules.form.missing]
+    stands_for_it = said.is_in([word for word in words if word]).fill_null(value=False)
+    stands_for_it |= ((score.frames == 0) & score.value.is_in(numbers_of(words))).fill_null(value=False)
+    # Nothing at all says so only where no frame says otherwise.
+    return stands_for_it | (pl.lit("" in words) & said.is_null() & score.value.is_null())
 
 
 def _runtime(shape: _Shape, names: Sequence[str]) -> pl.Expr:

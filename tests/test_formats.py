@@ -771,6 +771,12 @@ REFUSED = {
         json.dumps(q_align_video("a.mp4", 0, 1)) + '{"img_path": "b.mp4", "lo',
         r"a\.json:1: not JSON",
     ),
+    "an object in another encoding": (
+        "q-align",
+        "a.json",
+        '{"img_path": "a.mp4", "score": 1}'.encode("utf-16"),
+        r"a\.json: not JSON: 'utf-8' codec can't decode byte 0xff",
+    ),
     "objects in another encoding": (
         "q-align",
         "a.json",
@@ -819,6 +825,27 @@ def test_missing_words_of_a_format_count_whatever_their_case(tmp_path):
     form = pm.ScoreFormat(columns=["k", "s"], key_field=["k"], score_field=["s"], missing=["N/A"])
 
     assert scores(path, format=form, label="m")["status"].to_list() == ["bad", "bad", "ok"]
+
+
+@pytest.mark.parametrize("spelled", ["-1", "-1.0", " -1"])
+def test_a_number_may_stand_for_a_missing_score(tmp_path, spelled):
+    path = write(tmp_path, "a.csv", f"a,{spelled}\nb,0.5\n")
+    form = pm.ScoreFormat(columns=["k", "s"], key_field=["k"], score_field=["s"], missing=["-1"])
+
+    assert rows(scores(path, format=form, label="m")) == [
+        ("m", "a", None, "bad", 0),
+        ("m", "b", 0.5, "ok", 0),
+    ]
+
+
+def test_frames_say_that_a_score_is_not_missing(tmp_path):
+    path = write(tmp_path, "a.json", json.dumps([wrapped("a", [1, 3]), {"name": "b", "frames": []}]))
+    form = pm.ScoreFormat(missing=["", "2"], label="fork-nr-metric")
+
+    found = scores(path, format=form)
+
+    expected = [("fork-nr-metric", "a", 2.0, "ok", 2), ("fork-nr-metric", "b", None, "bad")]
+    assert [row[: len(wanted)] for row, wanted in zip(rows(found), expected, strict=True)] == expected
 
 
 def test_another_word_is_no_missing_score(tmp_path):
@@ -1006,6 +1033,27 @@ def test_logs_are_keyed_by_their_file_name(tmp_path, name):
 
     expected = POOLED if "mkv.vmaf" not in name else None
     assert found["second_opinion_vmaf_score"].to_list() == [expected]
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "auto"])
+def test_what_a_tool_writes_may_be_kept_as_parquet(tmp_path, named):
+    path = write(tmp_path, "a.csv", dover_csv)
+    table = (
+        pl.read_csv(path).rename(str.strip).with_columns(pl.exclude("path").cast(pl.String).str.strip_chars())
+    )
+    table.write_parquet(tmp_path / "b.parquet")
+    table.write_ipc(tmp_path / "b.arrow")
+
+    for name in ("b.parquet", "b.arrow"):
+        found = scores(tmp_path / name, format="dover-csv" if named else "auto")
+        assert rows(found) == [("dover", name, o, "ok", 0) for name, _, _, o in dover]
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "utf-16", "cp037", "ISO-8859-1", "UTF-8"])
+def test_xml_is_utf_8_whatever_it_claims(tmp_path, encoding):
+    path = write(tmp_path, "a.xml", f'<?xml version="1.0" encoding="{encoding}"?>\n{vmaf_xml()}')
+
+    assert scores(path)["score"].to_list() == [POOLED]
 
 
 def test_a_folder_of_logs_of_every_layout(tmp_path):
@@ -1590,6 +1638,13 @@ def test_missing_scores_are_no_labels_and_counted(tmp_path, form, head, word):
     assert pm.scan_table(tmp_path / "o.parquet").collect()["mos"].to_list() == [None]
 
 
+def test_a_number_may_stand_for_a_missing_label(tmp_path):
+    path = write(tmp_path, "a.csv", "key,mos\na,-1\nb,3.5\n")
+    form = pm.LabelFormat(missing=["-1"])
+
+    assert labels(path, format=form)["missing"].to_list() == [True, False]
+
+
 def test_missing_scores_of_json(tmp_path):
     path = write(
         tmp_path,
@@ -1699,6 +1754,13 @@ def test_an_unknown_format_is_refused_before_any_file_is_looked_for(scan, entry,
         scan(entry("nowhere.csv", format=asked))
 
     assert f"format: {asked!r}{meant}; expected auto or one of c" in str(refused.value)
+
+
+def test_a_format_of_another_kind_is_refused():
+    with pytest.raises(errors.OptionError, match=r"format: a LabelFormat; expected a name, or a ScoreFormat"):
+        pm.scan_scores(pm.Sidecar("nowhere.csv", format=pm.LabelFormat()))
+    with pytest.raises(errors.OptionError, match=r"format: a ScoreFormat; expected a name, or a LabelFormat"):
+        pm.scan_labels(pm.LabelFile("nowhere.csv", format=pm.ScoreFormat()))
 
 
 @pytest.mark.parametrize(
