@@ -42,8 +42,8 @@ class _Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         high: The greatest.
         example: A line of it.
         source: Where that is known from.
-        marks: The names that rows of this format have, and no others: one list for each of its layouts.
-            Without them the format has to be named.
+        marks: The names that rows of this format have, and no others: one list for each of its layouts; an
+            empty name, if a comma ends each line. Without them the format has to be named.
     """
 
     name: str = ""
@@ -157,10 +157,11 @@ def recognise(columns: Iterable[str], known: dict[str, Form], keys: Iterable[str
     """The one format of which rows with some columns have all the marks; none if there is not just one.
 
     Of two formats the one with all marks of the other and more is meant. Rows that have a key of the generic
-    rule which is no mark of a format are not of it: somebody made them, and means that key.
+    rule which is no mark of a format are not of it: somebody made them, and means that key. A table of frames
+    begins with its first mark, not with a column that could say whose frames they are.
 
     Args:
-        columns: The columns.
+        columns: The columns, in their order.
         known: The formats.
         keys: The names of keys of the generic rule, in lower case.
 
@@ -170,9 +171,14 @@ def recognise(columns: Iterable[str], known: dict[str, Form], keys: Iterable[str
         'chug'
         >>> recognise([*columns, "clip_id"], list_formats().labels, ["clip_id"])
     """
-    present, generic = set(columns), set(keys)
-    meant = {name for name in present if name.lower() in generic}
-    marked = ((form, set(marks)) for form in known.values() for marks in form.marks)
+    names, generic = list(columns), set(keys)
+    present, meant = set(names), {name for name in names if name.lower() in generic}
+    marked = (
+        (form, set(marks))
+        for form in known.values()
+        for marks in form.marks
+        if getattr(form, "rows", "clips") == "clips" or names[:1] == marks[:1]
+    )
     found = [(form, marks) for form, marks in marked if meant <= marks <= present]
     closest = [form for form, marks in found if all(marks >= others for _, others in found)]
     return closest[0] if len(closest) == 1 else None

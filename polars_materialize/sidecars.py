@@ -346,7 +346,9 @@ def _recognised(found: Records, rules: _Rules, *, whole: bool) -> Iterator[tuple
     if not known:
         yield rules, found
     elif whole:
-        own = rules.recognised(names)
+        is_over = "" in names and found.frame.get_column(found.frame.columns[names.index("")]).count() > 0
+        # What stands beyond the last name says that cells are not where they seem to be.
+        own = rules.recognised(name for name in names if name or not is_over)
         yield own, found if own is rules else found._replace(frame=found.frame.rename(str.strip))
     else:
         frame, number = found.frame, spare_names(found.frame.columns, 1)[0]

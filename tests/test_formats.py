@@ -914,6 +914,20 @@ def test_a_table_of_frames_with_a_key_is_no_libvmaf_log(tmp_path):
     assert frame["format"].to_list() == [None, None]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "File,Frame,vmaf\na.mp4,0,50\nb.mp4,0,60\n",
+        ",clip,Frame,vmaf\n0,a,0,50\n1,b,0,60\n",
+        "Frame,vmaf,clip\n0,50,a\n0,60,b\n",
+        "Frame,vmaf,\n0,50,a\n0,60,b\n",
+    ],
+)
+def test_a_table_of_frames_of_several_clips_is_no_libvmaf_log(tmp_path, text):
+    with pytest.raises(errors.SidecarError, match=r"2 sidecar rows are not usable: .*no key in any of"):
+        scores(write(tmp_path, "scores.csv", text), label="m")
+
+
 def test_rows_do_not_get_the_scorer_of_their_neighbours(tmp_path):
     write(tmp_path, "a.json", json.dumps({"uvq1p5_score": 3.5, "video_name": "a.mp4"}))
     write(tmp_path, "b.json", json.dumps({"clip_id": "b", "score": 1}))
@@ -961,10 +975,15 @@ def test_names_that_are_one_without_blanks_show_no_format(tmp_path):
             "cover-csv",
         ),
         (["path", "overall/final score"], None),
-        (["Frame", "vmaf"], "libvmaf-csv"),
-        (["frame", "vmaf"], None),
-        (["Frame", "vmaf", "name"], None),
-        (["Frame", "vmaf", "Clip_ID"], None),
+        (["Frame", "integer_adm2", "vmaf", ""], "libvmaf-csv"),
+        (["Frame", "vmaf"], None),
+        (["", "Frame", "vmaf"], None),
+        (["clip", "Frame", "vmaf", ""], None),
+        (["frame", "vmaf", ""], None),
+        (["Frame", "vmaf", "name", ""], None),
+        (["Frame", "vmaf", "Clip_ID", ""], None),
+        (["n", "vmaf", "input_file_dist", "input_file_ref"], "ffmpeg-quality-metrics-csv"),
+        (["clip", "n", "vmaf", "input_file_dist", "input_file_ref"], None),
         (["video_name", "score"], None),
         (["qalign_score", "video_name", "uvq1p5_score"], None),
         (["frames", "version"], None),
@@ -1901,6 +1920,7 @@ def test_a_format_may_stand_in_an_entry(tmp_path):
         ),
         ("scores", {"x": {"key_field": "name"}}, r"\$\.formats\.x\.key_field: expected array, got str"),
         ("scores", {"x": []}, r"\$\.formats\.x: expected an object"),
+        ("labels", {" ": {}}, r"\$\.formats\. : expected a name, not blank text"),
         ("scores", [], r"\$\.formats: expected an object"),
     ],
 )
@@ -1916,6 +1936,16 @@ def test_an_unknown_format_in_a_manifest_is_refused_with_its_place(tmp_path):
         errors.ManifestError, match=r"\$\.tables\[0\]\.scores\[0\]\.format: 'dover-cvs'; did you mean"
     ):
         run_manifest(tmp_path, "scores", entries=[{"path": "s.csv", "format": "dover-cvs"}])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_formats_of_a_manifest_are_among_those_that_may_have_been_meant(tmp_path, kind):
+    with pytest.raises(errors.ManifestError) as refused:
+        run_manifest(tmp_path, kind, formats={"lab-log": {}}, entries=[{"path": "s.csv", "format": "lablog"}])
+
+    problem = f"$.tables[0].{kind}[0].format: 'lablog'; did you mean 'lab-log'?; expected one of auto "
+    assert problem in str(refused.value)
+    assert str(refused.value).endswith(" lab-log")
 
 
 def test_saliency_has_no_formats(tmp_path):
