@@ -21,7 +21,7 @@ from polars_materialize.formats import LabelFormat, ScoreFormat, list_formats
 from polars_materialize.paths import Readers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 Table = TypeVar("Table", bound=msgspec.Struct)
 
@@ -80,7 +80,6 @@ def read_manifest(
     defaults = content.get("defaults", {})
     _convert(written, defaults, options, "$.defaults")
     formats = {} if form is None else _formats(written, content.get("formats", {}), form, check_form)
-    known_formats = ["auto", *_built_in(form), *formats]
     entries = content.get("tables")
     if not isinstance(entries, list) or not entries:
         raise ManifestError(written, "expected a list of at least one table", place="$.tables")
@@ -89,8 +88,6 @@ def read_manifest(
         place = f"$.tables[{index}]"
         if not isinstance(entry, dict):
             raise ManifestError(written, "expected an object", place=place)
-        if form is not None:
-            _check_format_names(written, entry, known_formats, place)
         given = {name: _with_format(value, formats) for name, value in entry.items()}
         tables.append(_convert(written, {**defaults, **given}, table, place))
     _check_ids(written, tables)
@@ -107,11 +104,9 @@ def _formats(
     """The formats that a manifest brings along, checked, each with its name in it."""
     if not isinstance(content, dict):
         raise ManifestError(written, "expected an object", place="$.formats")
-    known = _built_in(form)
+    known = list_formats().scores if form is ScoreFormat else list_formats().labels
     for name, value in content.items():
         place = f"$.formats.{name}"
-        if not name.strip():
-            raise ManifestError(written, "expected a name, not blank text", place=place)
         if name in known or name == "auto":
             raise ManifestError(written, "is the name of a built-in format; expected another", place=place)
         found = _convert(written, value, form, place)
@@ -123,23 +118,6 @@ def _formats(
             problem = str(error).removeprefix(f"{option}: ")
             raise ManifestError(written, problem, place=f"{place}.{option}") from None
     return {name: {**value, "name": name} for name, value in content.items()}
-
-
-def _built_in(form: type[ScoreFormat | LabelFormat] | None) -> Collection[str]:
-    """The names of the built-in formats of a kind."""
-    if form is None:
-        return []
-    return list_formats().scores if form is ScoreFormat else list_formats().labels
-
-
-def _check_format_names(written: str, table: dict[str, Any], known: Sequence[str], place: str) -> None:
-    """Refuses names of formats that neither this package nor the manifest has."""
-    for name, value in table.items():
-        for index, entry in enumerate(value if isinstance(value, list) else ()):
-            asked = entry.get("format") if isinstance(entry, dict) else None
-            if isinstance(asked, str) and asked not in known:
-                problem = f"{asked!r}{did_you_mean(asked, known)}; expected one of {' '.join(known)}"
-                raise ManifestError(written, problem, place=f"{place}.{name}[{index}].format")
 
 
 def _with_format(value: object, formats: Mapping[str, dict[str, Any]]) -> object:

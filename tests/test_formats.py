@@ -1920,7 +1920,6 @@ def test_a_format_may_stand_in_an_entry(tmp_path):
         ),
         ("scores", {"x": {"key_field": "name"}}, r"\$\.formats\.x\.key_field: expected array, got str"),
         ("scores", {"x": []}, r"\$\.formats\.x: expected an object"),
-        ("labels", {" ": {}}, r"\$\.formats\. : expected a name, not blank text"),
         ("scores", [], r"\$\.formats: expected an object"),
     ],
 )
@@ -1936,16 +1935,6 @@ def test_an_unknown_format_in_a_manifest_is_refused_with_its_place(tmp_path):
         errors.ManifestError, match=r"\$\.tables\[0\]\.scores\[0\]\.format: 'dover-cvs'; did you mean"
     ):
         run_manifest(tmp_path, "scores", entries=[{"path": "s.csv", "format": "dover-cvs"}])
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_formats_of_a_manifest_are_among_those_that_may_have_been_meant(tmp_path, kind):
-    with pytest.raises(errors.ManifestError) as refused:
-        run_manifest(tmp_path, kind, formats={"lab-log": {}}, entries=[{"path": "s.csv", "format": "lablog"}])
-
-    problem = f"$.tables[0].{kind}[0].format: 'lablog'; did you mean 'lab-log'?; expected one of auto "
-    assert problem in str(refused.value)
-    assert str(refused.value).endswith(" lab-log")
 
 
 def test_saliency_has_no_formats(tmp_path):
