@@ -7,6 +7,8 @@ wins over its format.
 
 from __future__ import annotations
 
+import contextlib
+import math
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -47,8 +49,8 @@ class _Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         high: The greatest.
         example: A line of it.
         source: Where that is known from.
-        marks: The names that rows of this format have, and no others: one list for each of its layouts.
-            Without them the format has to be named.
+        marks: The names that rows of this format have, and no others: one list for each of its layouts; an
+            empty name, if a comma ends each line. Without them the format has to be named.
     """
 
     name: str = ""
@@ -175,10 +177,11 @@ def recognise(columns: Iterable[str], known: dict[str, Form], keys: Iterable[str
     """The one format of which rows with some columns have all the marks; none if there is not just one.
 
     Of two formats the one with all marks of the other and more is meant. Rows that have a key of the generic
-    rule which is no mark of a format are not of it: somebody made them, and means that key.
+    rule which is no mark of a format are not of it: somebody made them, and means that key. A table of frames
+    begins with its first mark, not with a column that could say whose frames they are.
 
     Args:
-        columns: The columns.
+        columns: The columns, in their order.
         known: The formats.
         keys: The names of keys of the generic rule, in lower case.
 
@@ -188,12 +191,31 @@ def recognise(columns: Iterable[str], known: dict[str, Form], keys: Iterable[str
         'chug'
         >>> recognise([*columns, "clip_id"], list_formats().labels, ["clip_id"])
     """
-    present, generic = set(columns), set(keys)
-    meant = {name for name in present if name.lower() in generic}
-    marked = ((form, set(marks)) for form in known.values() for marks in form.marks)
+    names, generic = list(columns), set(keys)
+    present, meant = set(names), {name for name in names if name.lower() in generic}
+    marked = (
+        (form, set(marks))
+        for form in known.values()
+        for marks in form.marks
+        if getattr(form, "rows", "clips") == "clips" or names[:1] == marks[:1]
+    )
     found = [(form, marks) for form, marks in marked if meant <= marks <= present]
     closest = [form for form, marks in found if all(marks >= others for _, others in found)]
     return closest[0] if len(closest) == 1 else None
+
+
+def numbers_of(missing: Iterable[str]) -> list[float]:
+    """The words for a missing number that are numbers themselves, which a file may spell otherwise.
+
+    Example:
+        >>> numbers_of(["nan", "-1"])
+        [-1.0]
+    """
+    found = []
+    for word in missing:
+        with contextlib.suppress(ValueError):
+            found.append(float(word))
+    return [number for number in found if math.isfinite(number)]
 
 
 def check_columns(columns: Sequence[str] | None) -> None:
@@ -218,7 +240,7 @@ def check_named(check: Callable[[Form], None], form: Form) -> None:
     try:
         check(form)
     except OptionError as error:
-        name = f" {form.name!r}" if form.name else ""
+        name = f" {form.name!r}" if form.name not in ("", UNNAMED) else ""
         raise OptionError(f"format{name}: {error}", option="format") from None
 
 
@@ -226,9 +248,13 @@ def find_format(asked: str | Form, known: dict[str, Form]) -> Form:
     """The format that an entry asks for, by its name or as it is.
 
     Raises:
-        OptionError: If there is no format of that name.
+        OptionError: If there is no format of that name, or it is one of another kind.
     """
     if not isinstance(asked, str):
+        kind = type(next(iter(known.values())))
+        if not isinstance(asked, kind):
+            found = type(asked).__name__
+            raise OptionError(f"format: a {found}; expected a name, or a {kind.__name__}", option="format")
         if asked.marks:
             raise OptionError(
                 "format: marks are for built-in formats; a format of your own is read where it is named",

@@ -17,6 +17,7 @@ from polars_materialize.formats import (
     check_named,
     find_format,
     list_formats,
+    numbers_of,
     recognise,
 )
 from polars_materialize.labels import EXTRAS, LABEL_SCHEMA, NUMERIC_EXTRAS, parse_scale
@@ -262,11 +263,12 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
         for name in sorted(spelled, key=lambda name: name != key)
     ]
     text = fields.first(texts, pl.String())
+    value = fields.first([fields.number(score) for score in scores], pl.Float64())
     written = pl.coalesce([*map(_as_written, scores), pl.lit("null")])
     return frame.select(
         records.row,
         text.alias("key"),
-        fields.first([fields.number(score) for score in scores], pl.Float64()).alias("value"),
+        value.alias("value"),
         written.alias("written"),
         records.source,
         records.place,
@@ -276,7 +278,10 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
         pl.lit(mos).alias("mos_column"),
         pl.lit(entry.scale or "auto").alias("scale"),
         pl.lit(form.name or None, dtype=pl.String).alias("format"),
-        written.str.strip_chars().str.to_lowercase().is_in(missing).alias("missing"),
+        (
+            written.str.strip_chars().str.to_lowercase().is_in(missing)
+            | value.is_in(numbers_of(missing)).fill_null(value=False)
+        ).alias("missing"),
         fields.first(wrong, pl.String()).alias("problem"),
         *(expr.alias(name) for name, expr in extras.items()),
     )

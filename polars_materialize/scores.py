@@ -22,6 +22,7 @@ from polars_materialize.errors import (
     first_line,
     listing,
 )
+from polars_materialize.formats import list_formats
 from polars_materialize.names import spare_names
 
 if TYPE_CHECKING:
@@ -151,9 +152,7 @@ def key_scores(scores: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFram
         rule = keys.resolve_normalize(own or key_normalize, field or "")
         key = keys.normalize_key(pl.col("key"), rule, sidecar_name=field == FILE_NAME)
         parts.append(
-            part.with_columns(text="key", key=keys.extract_key(key, regex, option="key_regex")).drop(
-                "key_field", "key_normalize", "key_regex"
-            )
+            part.with_columns(text="key", key=keys.extract_key(key, regex, option="key_regex")).drop(by)
         )
     keyed = (parts[0] if len(parts) == 1 else pl.concat(parts).sort(order)).drop(order)
     if keyed.get_column("key").null_count():
@@ -198,12 +197,34 @@ def _refuse_duplicates(keyed: pl.DataFrame) -> None:
     )
 
 
+def _refuse_mixed_ranges(scores: pl.DataFrame) -> None:
+    """Refuses scores of one scorer in formats of different ranges, which one column cannot hold.
+
+    Raises:
+        ScorerNameError: Names the formats.
+    """
+    known = list_formats().scores
+    ranges: dict[str, dict[str, tuple[float, float]]] = {}
+    for scorer, name in scores.select("scorer", "format").unique().sort("scorer", "format").iter_rows():
+        form = known.get(name)
+        if form is not None and form.low is not None and form.high is not None:
+            ranges.setdefault(scorer, {})[name] = form.low, form.high
+    for scorer, found in ranges.items():
+        if len(set(found.values())) > 1:
+            said = " and ".join(f"{name!r} ({low:g} to {high:g})" for name, (low, high) in found.items())
+            raise ScorerNameError(
+                f"the scorer {scorer!r} has scores of the formats {said}; label one of them otherwise"
+            )
+
+
 def scorer_slugs(scores: pl.DataFrame) -> dict[str, str]:
     """The scorers of a long frame, sorted, with the slug of each.
 
     Raises:
-        ScorerNameError: If a name has no slug, or two have the same.
+        ScorerNameError: If a name has no slug, two have the same, or a scorer has mixed ranges.
     """
+    if scores.get_column("format").null_count() < scores.height:
+        _refuse_mixed_ranges(scores)
     slugs: dict[str, str] = {}
     owner: dict[str, str] = {}
     for scorer in scores.get_column("scorer").unique().sort():

@@ -34,6 +34,7 @@ from polars_materialize.formats import (
     check_named,
     find_format,
     list_formats,
+    numbers_of,
     recognise,
 )
 from polars_materialize.names import spare_names
@@ -315,7 +316,7 @@ class _Rules:
             key += " (name it with key_field, or say the format)"
         if "score_field" not in self.asked and not self.form.score_field:
             score += " (name it with score_field, or say the format)"
-        pooled = f" that are a list to take {self.pooling!r} of" if self.pooling else ""
+        pooled = f" (pooling {self.pooling!r} needs a list of frame scores)" if self.pooling else ""
         return key, score + pooled
 
 
@@ -361,7 +362,9 @@ def _recognised(found: Records, rules: _Rules, *, whole: bool) -> Iterator[tuple
     if not known:
         yield rules, found
     elif whole:
-        own = rules.recognised(names)
+        is_over = "" in names and found.frame.get_column(found.frame.columns[names.index("")]).count() > 0
+        # What stands beyond the last name says that cells are not where they seem to be.
+        own = rules.recognised(name for name in names if name or not is_over)
         yield own, found if own is rules else found._replace(frame=found.frame.rename(str.strip))
     else:
         frame, number = found.frame, spare_names(found.frame.columns, 1)[0]
@@ -430,7 +433,8 @@ def _extract(records: Records, shape: _Shape, rules: _Rules) -> pl.DataFrame:
     score = _score(shape, rules)
     runtime = _runtime(shape, rules.runtime)
     statuses = [fields.stated(field) for field in fields.find_fields(shape.schema, rules.status)]
-    is_ok = means_ok(fields.first(statuses, pl.String())) & ~_spelled_missing(shape, rules)
+    is_missing = _spelled_missing(shape, rules, score)
+    is_ok = means_ok(fields.first(statuses, pl.String())) & ~is_missing
     scorers = [fields.text(field) for field in shape.find(SCORER_FIELDS)]
     key, key_field = _key(shape, rules)
     sidecar, form = rules.entry, rules.form
@@ -447,7 +451,7 @@ def _extract(records: Records, shape: _Shape, rules: _Rules) -> pl.DataFrame:
         records.row,
         fields.first([*scorers, pl.lit(assumed, dtype=pl.String)], pl.String()).alias("scorer"),
         key.alias("key"),
-        score.value.alias("score"),
+        pl.when(~is_missing).then(score.value).alias("score"),
         pl.when(is_ok).then(pl.lit("ok")).otherwise(pl.lit("bad")).alias("status"),
         runtime.alias("runtime_ms"),
         score.frames.alias("frames"),
@@ -474,13 +478,17 @@ def _score(shape: _Shape, rules: _Rules) -> fields.Pooled:
     return fields.first_pooled(candidates)
 
 
-def _spelled_missing(shape: _Shape, rules: _Rules) -> pl.Expr:
+def _spelled_missing(shape: _Shape, rules: _Rules, score: fields.Pooled) -> pl.Expr:
     """Whether a row says, as its format spells it, that there is no score."""
     if not rules.form.missing:
         return pl.lit(value=False)
     texts = [fields.text(field) for field in shape.find(rules.score)]
     said = fields.first(texts, pl.String()).str.to_lowercase()
-    return said.fill_null("").is_in([word.lower() for word in rules.form.missing])
+    words = [word.lower() for word in rules.form.missing]
+    stands_for_it = said.is_in([word for word in words if word]).fill_null(value=False)
+    stands_for_it |= ((score.frames == 0) & score.value.is_in(numbers_of(words))).fill_null(value=False)
+    # Nothing at all says so only where no frame says otherwise.
+    return stands_for_it | (pl.lit("" in words) & said.is_null() & score.value.is_null())
 
 
 def _runtime(shape: _Shape, names: Sequence[str]) -> pl.Expr:

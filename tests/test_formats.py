@@ -771,6 +771,12 @@ REFUSED = {
         json.dumps(q_align_video("a.mp4", 0, 1)) + '{"img_path": "b.mp4", "lo',
         r"a\.json:1: not JSON",
     ),
+    "an object in another encoding": (
+        "q-align",
+        "a.json",
+        '{"img_path": "a.mp4", "score": 1}'.encode("utf-16"),
+        r"a\.json: not JSON: 'utf-8' codec can't decode byte 0xff",
+    ),
     "objects in another encoding": (
         "q-align",
         "a.json",
@@ -819,6 +825,27 @@ def test_missing_words_of_a_format_count_whatever_their_case(tmp_path):
     form = pm.ScoreFormat(columns=["k", "s"], key_field=["k"], score_field=["s"], missing=["N/A"])
 
     assert scores(path, format=form, label="m")["status"].to_list() == ["bad", "bad", "ok"]
+
+
+@pytest.mark.parametrize("spelled", ["-1", "-1.0", " -1"])
+def test_a_number_may_stand_for_a_missing_score(tmp_path, spelled):
+    path = write(tmp_path, "a.csv", f"a,{spelled}\nb,0.5\n")
+    form = pm.ScoreFormat(columns=["k", "s"], key_field=["k"], score_field=["s"], missing=["-1"])
+
+    assert rows(scores(path, format=form, label="m")) == [
+        ("m", "a", None, "bad", 0),
+        ("m", "b", 0.5, "ok", 0),
+    ]
+
+
+def test_frames_say_that_a_score_is_not_missing(tmp_path):
+    path = write(tmp_path, "a.json", json.dumps([wrapped("a", [1, 3]), {"name": "b", "frames": []}]))
+    form = pm.ScoreFormat(missing=["", "2"], label="fork-nr-metric")
+
+    found = scores(path, format=form)
+
+    expected = [("fork-nr-metric", "a", 2.0, "ok", 2), ("fork-nr-metric", "b", None, "bad")]
+    assert [row[: len(wanted)] for row, wanted in zip(rows(found), expected, strict=True)] == expected
 
 
 def test_another_word_is_no_missing_score(tmp_path):
@@ -887,6 +914,20 @@ def test_a_table_of_frames_with_a_key_is_no_libvmaf_log(tmp_path):
     assert frame["format"].to_list() == [None, None]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "File,Frame,vmaf\na.mp4,0,50\nb.mp4,0,60\n",
+        ",clip,Frame,vmaf\n0,a,0,50\n1,b,0,60\n",
+        "Frame,vmaf,clip\n0,50,a\n0,60,b\n",
+        "Frame,vmaf,\n0,50,a\n0,60,b\n",
+    ],
+)
+def test_a_table_of_frames_of_several_clips_is_no_libvmaf_log(tmp_path, text):
+    with pytest.raises(errors.SidecarError, match=r"2 sidecar rows are not usable: .*no key in any of"):
+        scores(write(tmp_path, "scores.csv", text), label="m")
+
+
 def test_rows_do_not_get_the_scorer_of_their_neighbours(tmp_path):
     write(tmp_path, "a.json", json.dumps({"uvq1p5_score": 3.5, "video_name": "a.mp4"}))
     write(tmp_path, "b.json", json.dumps({"clip_id": "b", "score": 1}))
@@ -934,10 +975,15 @@ def test_names_that_are_one_without_blanks_show_no_format(tmp_path):
             "cover-csv",
         ),
         (["path", "overall/final score"], None),
-        (["Frame", "vmaf"], "libvmaf-csv"),
-        (["frame", "vmaf"], None),
-        (["Frame", "vmaf", "name"], None),
-        (["Frame", "vmaf", "Clip_ID"], None),
+        (["Frame", "integer_adm2", "vmaf", ""], "libvmaf-csv"),
+        (["Frame", "vmaf"], None),
+        (["", "Frame", "vmaf"], None),
+        (["clip", "Frame", "vmaf", ""], None),
+        (["frame", "vmaf", ""], None),
+        (["Frame", "vmaf", "name", ""], None),
+        (["Frame", "vmaf", "Clip_ID", ""], None),
+        (["n", "vmaf", "input_file_dist", "input_file_ref"], "ffmpeg-quality-metrics-csv"),
+        (["clip", "n", "vmaf", "input_file_dist", "input_file_ref"], None),
         (["video_name", "score"], None),
         (["qalign_score", "video_name", "uvq1p5_score"], None),
         (["frames", "version"], None),
@@ -965,11 +1011,35 @@ def test_what_an_entry_says_wins_over_its_format(tmp_path):
         ("t", 53.66, r"([a-z ]+)\.mp4"),
         ("t", 11.77, r"([a-z ]+)\.mp4"),
     ]
-    own = scores(path, score_field="aesthetic score")
+    own = scores(path, score_field="aesthetic score", label="aesthetic")
     assert own.select("scorer", "score", "format").rows() == [
-        ("dover", 47.12, "dover-csv"),
-        ("dover", 9.31, "dover-csv"),
+        ("aesthetic", 47.12, "dover-csv"),
+        ("aesthetic", 9.31, "dover-csv"),
     ]
+
+
+def test_another_score_than_that_of_a_format_needs_a_label(tmp_path):
+    path = write(tmp_path, "a.csv", dover_csv)
+
+    for said in ({"format": "dover-csv"}, {}):
+        with pytest.raises(errors.SidecarError, match="no scorer, expected LABEL=path"):
+            scores(path, score_field="aesthetic score", **said)
+
+
+def test_scores_of_formats_with_other_ranges_are_not_mixed(tmp_path):
+    one = write(tmp_path, "a.csv", dover_csv)
+    other = write(
+        tmp_path,
+        "b.json",
+        '{"distorted": "z.mkv", "technical_score": 0, "aesthetic_score": 0, "fused_score": 0.5}',
+    )
+    features = pl.DataFrame({"clip_id": ["z"]})
+
+    with pytest.raises(errors.ScorerNameError, match=r"'dover-csv' \(0 to 100\) and 'nvc-dover' \(0 to 1\)"):
+        pm.join_scores(features, pm.scan_scores([one, other]))
+
+    both = pm.join_scores(features, pm.scan_scores([one, f"fused={other}"]), key_normalize="stem")
+    assert both["second_opinion_fused_score"].to_list() == [0.5]
 
 
 def test_a_named_format_wins_over_the_options_of_the_table(tmp_path):
@@ -1004,8 +1074,28 @@ def test_logs_are_keyed_by_their_file_name(tmp_path, name):
 
     found = pm.join_scores(pl.DataFrame({"clip_id": ["zero"]}), pm.scan_scores(path))
 
-    expected = POOLED if "mkv.vmaf" not in name else None
-    assert found["second_opinion_vmaf_score"].to_list() == [expected]
+    assert found["second_opinion_vmaf_score"].to_list() == [POOLED]
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "auto"])
+def test_what_a_tool_writes_may_be_kept_as_parquet(tmp_path, named):
+    path = write(tmp_path, "a.csv", dover_csv)
+    table = (
+        pl.read_csv(path).rename(str.strip).with_columns(pl.exclude("path").cast(pl.String).str.strip_chars())
+    )
+    table.write_parquet(tmp_path / "b.parquet")
+    table.write_ipc(tmp_path / "b.arrow")
+
+    for name in ("b.parquet", "b.arrow"):
+        found = scores(tmp_path / name, format="dover-csv" if named else "auto")
+        assert rows(found) == [("dover", name, o, "ok", 0) for name, _, _, o in dover]
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "utf-16", "cp037", "ISO-8859-1", "UTF-8"])
+def test_xml_is_utf_8_whatever_it_claims(tmp_path, encoding):
+    path = write(tmp_path, "a.xml", f'<?xml version="1.0" encoding="{encoding}"?>\n{vmaf_xml()}')
+
+    assert scores(path)["score"].to_list() == [POOLED]
 
 
 def test_a_folder_of_logs_of_every_layout(tmp_path):
@@ -1150,7 +1240,7 @@ def test_harmonic_mean_and_min_are_those_that_libvmaf_pools(tmp_path):
     path = write(tmp_path, "a.json", vmaf_json())
     for pooling in ("harmonic_mean", "min", "mean"):
         own = scores(path, pooling=pooling).item(0, "score")
-        written = scores(path, score_field=f"pooled_metrics.vmaf.{pooling}").item(0, "score")
+        written = scores(path, label="vmaf", score_field=f"pooled_metrics.vmaf.{pooling}").item(0, "score")
         assert own == pytest.approx(written, abs=1e-6)
 
 
@@ -1160,7 +1250,7 @@ def test_harmonic_mean_takes_zeros_and_refuses_what_it_is_not_defined_for(tmp_pa
 
     zero = scores(zeros, label="m", score_field="values", pooling="harmonic_mean")
     assert zero["score"].to_list() == [pytest.approx(3 / 2.5 - 1)]
-    with pytest.raises(errors.SidecarError, match="that are a list to take 'harmonic_mean' of"):
+    with pytest.raises(errors.SidecarError, match="pooling 'harmonic_mean' needs a list"):
         scores(below, label="m", score_field="values", pooling="harmonic_mean")
 
 
@@ -1173,7 +1263,7 @@ def test_harmonic_mean_takes_zeros_and_refuses_what_it_is_not_defined_for(tmp_pa
     ],
 )
 def test_plain_scores_do_not_count_where_pooling_is_said(tmp_path, form, name, text):
-    with pytest.raises(errors.SidecarError, match="that are a list to take 'min' of"):
+    with pytest.raises(errors.SidecarError, match="pooling 'min' needs a list"):
         scores(write(tmp_path, name, text), format=form, pooling="min")
 
 
@@ -1590,6 +1680,13 @@ def test_missing_scores_are_no_labels_and_counted(tmp_path, form, head, word):
     assert pm.scan_table(tmp_path / "o.parquet").collect()["mos"].to_list() == [None]
 
 
+def test_a_number_may_stand_for_a_missing_label(tmp_path):
+    path = write(tmp_path, "a.csv", "key,mos\na,-1\nb,3.5\n")
+    form = pm.LabelFormat(missing=["-1"])
+
+    assert labels(path, format=form)["missing"].to_list() == [True, False]
+
+
 def test_missing_scores_of_json(tmp_path):
     path = write(
         tmp_path,
@@ -1699,6 +1796,13 @@ def test_an_unknown_format_is_refused_before_any_file_is_looked_for(scan, entry,
         scan(entry("nowhere.csv", format=asked))
 
     assert f"format: {asked!r}{meant}; expected auto or one of c" in str(refused.value)
+
+
+def test_a_format_of_another_kind_is_refused():
+    with pytest.raises(errors.OptionError, match=r"format: a LabelFormat; expected a name, or a ScoreFormat"):
+        pm.scan_scores(pm.Sidecar("nowhere.csv", format=pm.LabelFormat()))
+    with pytest.raises(errors.OptionError, match=r"format: a ScoreFormat; expected a name, or a LabelFormat"):
+        pm.scan_labels(pm.LabelFile("nowhere.csv", format=pm.ScoreFormat()))
 
 
 @pytest.mark.parametrize(

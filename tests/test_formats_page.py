@@ -98,23 +98,23 @@ def test_what_the_page_says_of_an_entry_in_a_sentence(folder):
     for name in ("clip_a", "clip_a.vmaf", "clip_a.mp4", "clip_b.mp4.vmaf", "clip_c_vmaf"):
         (folder / "named" / f"{name}.json").write_text(log.replace('"vmaf":', '"vmaf_neg":'))
     neg = {"score_field": "pooled_metrics.vmaf_neg.mean", "label": "vmaf_neg"}
-    own = {**neg, "key_regex": r"^(.+?)(?:\.mp4)?(?:[._]vmaf)?$"}
+    own = {**neg, "key_regex": r"^(.+?)(?:[._]vmaf)?$"}
     ugc = {"key_normalize": "stem", "key_regex": r"^(.+?)(?:_crf_\d+_ss_\d+_t_[0-9.]+|_orig)?$"}
 
     technical = first("dover/predictions.csv", score_field="technical score", label="dover-technical")
     lpips = first("clip_a_q48.lpips.json", key_field="metadata.distorted_video")
     logs = [first(f"named/clip_a{end}.json", **neg)[1] for end in ("", ".vmaf", ".mp4")]
     others = [first(f"named/{name}.json", **neg)[1] for name in ("clip_b.mp4.vmaf", "clip_c_vmaf")]
-    mended = [first(f"named/{name}.json", **own)[1] for name in ("clip_b.mp4.vmaf", "clip_c_vmaf")]
+    mended = [first(f"named/{name}.json", **own)[1] for name in ("clip_a.vmaf", "clip_c_vmaf")]
 
     assert technical == ("dover-technical", "17734.mp4", 53.66)
     assert lpips[1] == "clip_a_q48.mkv"
     assert logs == ["clip_a"] * 3
-    assert others == ["clip_b.mp4", "clip_c_vmaf"]
-    assert mended == ["clip_b", "clip_c"]
+    assert others == ["clip_b", "clip_c_vmaf"]
+    assert mended == ["clip_a", "clip_c"]
     assert first("named/clip_a.json", **neg) == ("vmaf_neg", "clip_a", 82.0)
     assert first("uvq.csv", format="uvq-csv", **ugc)[1] == "Gaming_1080P-000a"
-    assert first("uvq.json", score_field="per_frame_scores", pooling="min")[2] == 3.674
+    assert first("uvq.json", score_field="per_frame_scores", pooling="min", label="uvq")[2] == 3.674
     assert first("tf/*.csv", **{k: v for k, v in named("tf/*_uvq.csv").items() if k != "path"})[2] == 3.792
     assert first("dover/zero_shot_res_sensehdr.txt", format="dover-log", duplicates="last")[1:] == (
         "1724.mp4",

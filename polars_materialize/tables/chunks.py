@@ -170,7 +170,7 @@ def _decode_document(data: bytes, file: File, *, several: bool) -> tuple[object,
     except (msgspec.MsgspecError, RecursionError):
         pass
     try:  # Python's own decoder takes the NaN that Python's own encoder writes
-        return json.loads(data), lambda row: json.dumps(row).encode()
+        return json.loads(data.decode()), lambda row: json.dumps(row).encode()
     except (ValueError, RecursionError) as error:
         if several and isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
             return _split_documents(data, file), bytes
@@ -179,10 +179,7 @@ def _decode_document(data: bytes, file: File, *, several: bool) -> tuple[object,
 
 def _split_documents(data: bytes, file: File) -> list[bytes]:
     """JSON documents that stand one after another, with or without a line end between them."""
-    try:
-        text = data.decode().strip()
-    except UnicodeDecodeError as error:
-        raise _not_json(file, error) from None
+    text = data.decode().strip()
     decoder, documents, end = json.JSONDecoder(), [], 0
     while end < len(text):
         start = end

@@ -102,7 +102,8 @@ class File:
         if compression is not None:
             name = name.with_suffix("")
         known = "xml" if dialect.evidence and name.suffix == ".xml" else SUFFIXES.get(name.suffix)
-        if not (dialect.format == "json" and known == "jsonl"):
+        # Parquet and Arrow hold their names themselves, and JSON lines are one way to write JSON.
+        if known not in ("parquet", "ipc") and (dialect.format, known) != ("json", "jsonl"):
             known = dialect.format or known
         if known is None or (compression is not None and known not in (*TEXT_FORMATS, "xml")):
             hint = "; or say the format (polars-materialize formats lists them)" if dialect.evidence else ""

@@ -37,7 +37,8 @@ def to_json(data: bytes, source: str) -> bytes:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise TableError(source, "XML with a DOCTYPE, which no scorer writes")
     try:
-        root = fromstring(data)  # noqa: S314 - entities were looked for
+        # As text, so that no encoding that it claims to have can hide an entity.
+        root = fromstring(text)  # noqa: S314 - entities were looked for
     except ParseError as error:
         line, column = error.position
         reason = str(error).partition(":")[0]
