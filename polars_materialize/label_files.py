@@ -214,10 +214,19 @@ def _read_file(entry: LabelFile, file: File) -> pl.DataFrame:
             raise TableError(file.written, problem)
     if isinstance(entry.format, LabelFormat):
         entry = _with_format(entry, entry.format, columns)
-    elif (known := recognise(columns, list_formats().labels, keys.LABEL_KEYS)) is not None:
+    elif (
+        not entry.columns
+        and (known := recognise(columns, list_formats().labels, keys.LABEL_KEYS)) is not None
+    ):
         # What a scale says of every number is more than a few names can prove.
         entry = _with_format(entry, msgspec.structs.replace(known, scale=None), columns)
-    key = keys.infer_key_column(columns, keys.LABEL_KEYS, asked=entry.key_column, table=file.written)
+    key = keys.infer_key_column(
+        columns,
+        keys.LABEL_KEYS,
+        asked=entry.key_column,
+        table=file.written,
+        hint=", or say the format (polars-materialize formats lists them)",
+    )
     mos = _mos_column(parts, columns, entry, file)
     long = pl.concat([_extract(part, entry, file, key, mos) for part in parts])
     return long.sort("row").drop("row")

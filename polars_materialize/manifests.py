@@ -234,11 +234,9 @@ def _convert(written: str, value: object, struct: type[Table], place: str) -> Ta
         for index, item in enumerate(member if isinstance(member, list) else ()):
             if isinstance(item, dict):
                 _check_names(written, item, _structs(hints[name]), f"{place}.{name}[{index}]")
-        choices = _choices(hints[name])
-        if choices and isinstance(member, str) and member not in choices:
-            hint = did_you_mean(member, choices)
-            problem = f"unknown choice {member!r}{hint}; expected one of {' '.join(choices)}"
-            raise ManifestError(written, problem, place=f"{place}.{name}")
+                for entry in _structs(hints[name]):
+                    _check_choices(written, item, typing.get_type_hints(entry), f"{place}.{name}[{index}]")
+    _check_choices(written, value, hints, place)
     for field in msgspec.structs.fields(struct):
         if field.required and field.name not in value:
             raise ManifestError(written, f"{field.name!r} is missing", place=place)
@@ -263,6 +261,16 @@ def _check_names(
                 f"unknown name{did_you_mean(name, known)}; expected one of {' '.join(known)}",
                 place=f"{place}.{name}",
             )
+
+
+def _check_choices(written: str, value: dict[str, Any], hints: dict[str, Any], place: str) -> None:
+    """Refuses text that is none of the choices of a field."""
+    for name, member in value.items():
+        choices = _choices(hints.get(name))
+        if choices and isinstance(member, str) and member not in choices:
+            hint = did_you_mean(member, choices)
+            problem = f"unknown choice {member!r}{hint}; expected one of {' '.join(choices)}"
+            raise ManifestError(written, problem, place=f"{place}.{name}")
 
 
 def _structs(hint: object) -> list[type[msgspec.Struct]]:
