@@ -212,7 +212,7 @@ def read_scores(
         sidecar, files = entry
         rules = _Rules.of(sidecar, score_key_field, score_field)
         part = _read_entry(rules, files, tick)
-        return part, unusable_rows(part, *rules.described())
+        return part, _unusable(part, rules)
 
     # Threads take turns at Python's lock, and gain nothing where files are small.
     in_turn = all(is_small(file) for _, files in sidecars for file in files)
@@ -223,6 +223,21 @@ def read_scores(
     if count:
         raise SidecarError(problems, count)
     return pl.concat(parts)
+
+
+def _unusable(part: pl.DataFrame, rules: _Rules) -> pl.DataFrame:
+    """What makes rows of an entry unusable, in words of the format that each was read as."""
+    names = part.get_column("format").unique().sort().to_list()
+    if names == [rules.form.name or None]:
+        return unusable_rows(part, *rules.described())
+    known = list_formats().scores
+    return pl.concat(
+        unusable_rows(
+            part.filter(pl.col("format").eq_missing(name)),
+            *(rules if name is None else rules.read_as(known[name])).described(),
+        )
+        for name in names
+    )
 
 
 @dataclass(frozen=True)
@@ -284,18 +299,20 @@ class _Rules:
         return [form for form in known if any(present.issuperset(marks) for marks in form.marks)]
 
     def recognised(self, columns: Iterable[str]) -> _Rules:
-        """The rules for rows with some columns: where nothing was said, those of a format that they show.
-
-        The generic rule still holds for rows that lack the fields of that format.
-        """
+        """The rules for rows with some columns: where nothing was said, those of a format that they show."""
         form = recognise(columns, list_formats().scores, keys.SCORE_KEYS)
-        if form is None:
-            return self
+        return self if form is None else self.read_as(form)
+
+    def read_as(self, form: ScoreFormat) -> _Rules:
+        """The rules for rows of a format, where nothing was said.
+
+        What the generic rule would take beside its fields may be what people said of the clip (`mos`, say).
+        """
         key, score, runtime, status = self.key, self.score, self.runtime, self.status
         if key is keys.SCORE_KEYS and form.key_field:
-            key = form.key_field if FILE_NAME in form.key_field else [*form.key_field, *key]
+            key = form.key_field
         if score is SCORE_FIELDS:
-            score = [*form.score_field, *score]
+            score = form.score_field
         if runtime is RUNTIME_FIELDS and form.runtime_field:
             runtime = [form.runtime_field, *runtime]
         if status is STATUS_FIELDS and form.status_field:
@@ -439,7 +456,7 @@ def _extract(records: Records, shape: _Shape, rules: _Rules) -> pl.DataFrame:
     key, key_field = _key(shape, rules)
     sidecar, form = rules.entry, rules.form
     # Another score of a format is not what its label says.
-    is_own = sidecar.score_field is None or sidecar.score_field in form.score_field
+    is_own = "score_field" not in rules.asked or rules.asked["score_field"] in form.score_field
     assumed = form.label if sidecar.label is None and is_own else None
     said = {
         "key_normalize": sidecar.key_normalize or form.key_normalize,

@@ -865,6 +865,16 @@ def test_the_human_score_of_q_align_is_never_taken(tmp_path, form):
         scores(path, format=form)
 
 
+@pytest.mark.parametrize("form", ["q-align", "auto"])
+@pytest.mark.parametrize("name", ["mos", "quality", "vmaf", "predicted_mos"])
+def test_what_stands_beside_the_score_of_a_format_is_not_taken(tmp_path, form, name):
+    row = {"img_path": "a.mp4", "gt_score": 4.04, "logits": {"good": 1.0}, "score": None, name: 4.0}
+    path = write(tmp_path, "a.json", json.dumps(row))
+
+    with pytest.raises(errors.SidecarError, match=r"usable score in 'score'; read as 'q-align'$"):
+        scores(path, format=form)
+
+
 @given(
     st.lists(st.floats(-700, 700), min_size=5, max_size=5),
     st.sampled_from([0.0, 1000.0, -1000.0]),
@@ -954,6 +964,20 @@ def test_each_file_of_a_folder_has_its_own_format(tmp_path):
         ("own", 7.0, None),
         ("vmaf", POOLED, "libvmaf-xml"),
     ]
+
+
+def test_what_was_looked_for_is_said_of_each_format(tmp_path):
+    write(tmp_path, "a.csv", "Frame,vmaf,\n0,nan,\n")
+    write(tmp_path, "b.json", indented(fqm(vmaf=[], **{"global": {}})))
+    write(tmp_path, "c.json", json.dumps({"clip_id": "c", "competitor": "own"}))
+
+    with pytest.raises(errors.SidecarError, match="3 sidecar rows") as refused:
+        scores(tmp_path)
+
+    reasons = dict(sorted((Path(place).name, reason) for place, reason in refused.value.problems))
+    assert reasons["a.csv:2"] == "status ok without a usable score in 'vmaf'; read as 'libvmaf-csv'"
+    assert "any of global.vmaf.vmaf.average vmaf.vmaf; read as" in reasons["b.json"]
+    assert reasons["c.json"].endswith("vmaf (name it with score_field, or say the format)")
 
 
 def test_names_that_are_one_without_blanks_show_no_format(tmp_path):
@@ -1047,7 +1071,7 @@ def test_a_named_format_wins_over_the_options_of_the_table(tmp_path):
     options = {"score_field": "technical score", "score_key_field": "aesthetic score"}
 
     named = pm.scan_scores(pm.Sidecar(path, format="dover-csv"), **options).collect()
-    guessed = pm.scan_scores(pm.Sidecar(path), **options).collect()
+    guessed = pm.scan_scores(pm.Sidecar(path, label="technical"), **options).collect()
 
     assert named["score"].to_list() == [51.99, 10.23]
     assert named["key"].to_list() == [name for name, *_ in dover]
