@@ -540,6 +540,23 @@ def test_numbers_beyond_every_type_are_text_or_refused(tmp_path, number):
     assert outcome == str(number) or "x.jsonl:2: " in outcome
 
 
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ('{"a": "null", "a": 1}', "a"),
+        ('{"a" : 1, "b":2, "b":3}', "b"),
+        ('{"a"\t: 1, "b":2, "b":3}', "b"),
+        ('{"null": 1, "b": null, "b": 3}', "b"),
+        ('{"a": null, "b": 1, "b": null}', "b"),
+        ('{"a": [{"x": null, "y": "null", "y": 2}]}', "y"),
+        ('{"a": "x\\":", "b": 1, "b": 2}', "b"),
+    ],
+)
+def test_a_repeated_field_is_seen_whatever_else_looks_like_a_name_or_a_null(tmp_path, line, name):
+    with pytest.raises(errors.TableError, match=rf"x\.jsonl:1: an object has the field '{name}' twice"):
+        read_text(tmp_path, line + "\n")
+
+
 def test_a_field_that_stands_twice_in_an_object_is_refused_or_the_last(tmp_path):
     outcome = text_or_message(tmp_path, '{"a":1}\n{"a":1,"a":2}\n')
 
