@@ -31,6 +31,7 @@ from polars_materialize.tables import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor
 
     import polars as pl
 
@@ -101,6 +102,7 @@ class Context:
         manifest: The manifest that the table is from, described as it was read, and where it is.
         progress: Told how much is done, of how much, and (if not clips) of what.
         memo: What tables of a batch share.
+        executor: What measures clips, if other processes do.
     """
 
     entrypoint: str
@@ -110,6 +112,7 @@ class Context:
     manifest: tuple[Described, Path] | None = None
     progress: Callable[..., None] | None = None
     memo: Memo | None = None
+    executor: Executor | None = None
 
     def read(
         self,
@@ -162,11 +165,14 @@ def single_run(
     base_dir: PathLike | None,
     hashed: bool,
     progress: Callable[..., None] | None = None,
+    executor: Executor | None = None,
 ) -> Iterator[Context]:
     """What a run of one table is part of, for as long as it lasts."""
     base = None if base_dir is None else Path(base_dir)
     with Hasher() if hashed else contextlib.nullcontext() as hasher:
-        yield Context(entrypoint, argv=argv, base_dir=base, hasher=hasher, progress=progress)
+        yield Context(
+            entrypoint, argv=argv, base_dir=base, hasher=hasher, progress=progress, executor=executor
+        )
 
 
 def check_outputs(table: msgspec.Struct, target: str = "out") -> None:

@@ -12,9 +12,11 @@ from polars_materialize.reports import SaliencyAudit
 from polars_materialize.runs import Context, PathLike, Run, builtins, check_outputs, run_table, single_run
 from polars_materialize.saliency_joins import SaliencyEvidence, SaliencyPlan, plan_saliency
 from polars_materialize.saliency_stages import check_saliency_options, load_stage, make_options
+from polars_materialize.saliency_workers import divided
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
 
     import polars as pl
 
@@ -50,6 +52,7 @@ def materialize_saliency(
     decode_timeout_s: float = 300.0,
     hashed: bool = True,
     argv: Sequence[str] = (),
+    executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SaliencyAudit:
     """Adds saliency to a table, from a file to a file, and says what was done.
@@ -87,6 +90,7 @@ def materialize_saliency(
         hashed: Hash inputs and output for the audit; without, its hashes are null and the run is quicker.
             Clips are not hashed.
         argv: The command line's arguments, for the audit.
+        executor: See `add_saliency`.
         progress: See `add_saliency`.
 
     Returns:
@@ -138,7 +142,9 @@ def materialize_saliency(
         **msgspec.structs.asdict(options),
     )
     entrypoint = "saliency table" if argv else "materialize_saliency"
-    with single_run(entrypoint, argv=argv, base_dir=base_dir, hashed=hashed, progress=progress) as context:
+    with single_run(
+        entrypoint, argv=argv, base_dir=base_dir, hashed=hashed, progress=progress, executor=executor
+    ) as context:
         return run_saliency_table(table, context)
 
 
@@ -151,7 +157,7 @@ def run_saliency_table(table: SaliencyTable, context: Context) -> SaliencyAudit:
         return plan_saliency(
             schema,
             table,
-            load_stage(table, context.base_dir, None),
+            divided(load_stage(table, context.base_dir, None), table, context.base_dir, context.executor),
             table=table.input,
             base_dir=context.base_dir,
             outputs=[

@@ -651,12 +651,18 @@ def test_mistakes_are_one_line(bundle, words, status, said, capsys):
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("table", ["--input", "--output", "--audit-json", *(f"--{o.replace('_', '-')}" for o in OPTIONS)]),
+        (
+            "table",
+            [
+                *("--input", "--output", "--audit-json", "--jobs", "--dask"),
+                *(f"--{o.replace('_', '-')}" for o in OPTIONS),
+            ],
+        ),
         (
             "batch",
             [
                 *("--manifest", "--base-dir", "--report-json", "--report-md"),
-                *("--fail-fast", "--allow-row-failures"),
+                *("--fail-fast", "--allow-row-failures", "--jobs", "--dask"),
             ],
         ),
     ],

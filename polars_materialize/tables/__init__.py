@@ -21,7 +21,7 @@ from polars_materialize.names import refuse_patterns
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds, strict
 from polars_materialize.tables.files import TEXT_FORMATS, Dialect, File, find, is_small
 from polars_materialize.tables.parallel import in_order
-from polars_materialize.tables.sinks import check_sink, sink_table, staged, write, write_spliced
+from polars_materialize.tables.sinks import check_sink, sink_table, staged, staging_mark, write, write_spliced
 from polars_materialize.tables.splice import Splice
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ __all__ = [
     "scan_table",
     "sink_table",
     "staged",
+    "staging_mark",
     "write",
     "write_spliced",
 ]
