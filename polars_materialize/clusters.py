@@ -55,11 +55,13 @@ def dask(address: str) -> Iterator[Executor]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of its own versions; those that matter come with every task
                 client = Client(address, timeout=f"{CONNECT_S}s", set_as_default=False)
-        except Exception as error:  # noqa: BLE001 - it has many
+        except (OSError, TimeoutError):
             raise WorkersError(
-                f"{address}: no Dask scheduler answers: {first_line(error)}; `dask scheduler` starts one",
+                f"{address}: no Dask scheduler answers in {CONNECT_S} s; expected one that runs there",
                 address=address,
             ) from None
+        except Exception as error:  # noqa: BLE001 - an address of a kind it does not know, or a wrong certificate
+            raise WorkersError(f"{address}: cannot be used: {first_line(error)}", address=address) from None
         executor = client.get_executor(pure=False)  # equal tasks are different tasks: files may have changed
         try:
             yield executor

@@ -12,7 +12,7 @@ import threading
 import time
 from concurrent.futures import BrokenExecutor, Executor, Future
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from polars_materialize.errors import OptionError, WorkersError
 
@@ -143,25 +143,30 @@ class _Slot:
         self._connection: Connection[bytes, bytes] | None = None
         self._idle = threading.Event()
         self._idle.set()
+        self._ended = False
+        self._lock = threading.Lock()
         # A daemon, or a pool that nobody closes would keep Python from ending.
         self.thread = threading.Thread(target=self._work, daemon=True, name="jobs")
         self.thread.start()
 
     def ask_to_end(self) -> None:
         """Asks the worker to end, if it is at work."""
-        process = self._process
-        if process is not None and not self._idle.is_set():
-            with contextlib.suppress(ValueError):  # it has ended just now
-                process.terminate()
+        with self._lock:
+            if not self._idle.is_set():
+                self._ended = True
+                self._tell("terminate")
 
     def end(self, until: float) -> None:
         """Waits for the worker to end, if it is at work, until it is ended."""
         if not self._idle.wait(max(0.0, until - time.monotonic())):
-            process = self._process
-            if process is not None:
-                with contextlib.suppress(ValueError):
-                    process.kill()
+            self._tell("kill")
             self._idle.wait(GRACE_S)
+
+    def _tell(self, what: Literal["terminate", "kill"]) -> None:
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(ValueError):  # it has ended just now
+                getattr(process, what)()
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
@@ -169,13 +174,21 @@ class _Slot:
             self._idle.clear()
             if future.set_running_or_notify_cancel():
                 found, error = self._run(content)
-                self._idle.set()
+                self._rest()
                 if error is None:
                     future.set_result(found)
                 else:
                     future.set_exception(error)
-            self._idle.set()
+            self._rest()
         self._drop()
+
+    def _rest(self) -> None:
+        """Is idle from now on; a worker that was asked to end takes no other task."""
+        with self._lock:
+            if self._ended:
+                self._drop()
+                self._ended = False
+            self._idle.set()
 
     def _run(self, content: bytes) -> tuple[Any, BaseException | None]:
         """What comes of a task: a value or an error."""
