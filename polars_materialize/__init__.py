@@ -20,6 +20,7 @@ from polars_materialize._version import __version__
 
 if TYPE_CHECKING:
     from polars_materialize.batches import run_batch
+    from polars_materialize.clusters import dask
     from polars_materialize.errors import MaterializeError
     from polars_materialize.formats import LabelFormat, ScoreFormat, list_formats
     from polars_materialize.label_files import scan_labels
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from polars_materialize.label_runs import materialize_labels
     from polars_materialize.labels import LABEL_SCHEMA
     from polars_materialize.options import LabelFile, LabelPart, SaliencyOptions, ScorePart, Sidecar
+    from polars_materialize.processes import Jobs
     from polars_materialize.refresh_runs import refresh_table
     from polars_materialize.reports import BatchReport, LabelAudit, RefreshAudit, SaliencyAudit, ScoreAudit
     from polars_materialize.saliency_frames import add_saliency, measure_saliency
@@ -46,6 +48,7 @@ __all__ = [
     "SCORE_SCHEMA",
     "BatchReport",
     "Family",
+    "Jobs",
     "LabelAudit",
     "LabelFile",
     "LabelFormat",
@@ -63,6 +66,7 @@ __all__ = [
     "add_saliency",
     "audit_signals",
     "audit_tables",
+    "dask",
     "join_labels",
     "join_scores",
     "list_formats",
@@ -108,6 +112,8 @@ _HOMES = {
     "materialize_labels": "label_runs",
     "materialize_scores": "score_runs",
     "run_batch": "batches",
+    "Jobs": "processes",
+    "dask": "clusters",
     "scan_labels": "label_files",
     "scan_scores": "sidecars",
     "scan_table": "tables",

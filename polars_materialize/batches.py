@@ -6,12 +6,14 @@ The runner knows nothing of what a table is joined with; a `Kind` says that.
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import msgspec
 
+from polars_materialize.batch_workers import attempt, run_tables
 from polars_materialize.errors import ManifestError, MaterializeError, OptionError
 from polars_materialize.formats import LabelFormat, ScoreFormat, list_formats
 from polars_materialize.label_files import check_label_format, list_labels
@@ -39,7 +41,8 @@ from polars_materialize.sidecars import check_score_format
 from polars_materialize.tables import Dialect, find, staged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
+    from concurrent.futures import Executor
 
     from polars_materialize.provenance import Described
 
@@ -66,6 +69,7 @@ class Kind(Generic[Table]):
         line: The last line on stderr, for `str.format` with the summary.
         row_failures: What in a table's summary counts rows that failed one by one, if rows can.
         forms: For each field that holds evidence its kind of formats.
+        by_clip: Whether an executor's workers run the clips of a table, not tables.
     """
 
     name: str
@@ -83,6 +87,7 @@ class Kind(Generic[Table]):
     line: str
     row_failures: str | None = None
     forms: Mapping[str, Forms] = field(default_factory=dict)
+    by_clip: bool = False
 
 
 SCORE_FORMS = Forms(ScoreFormat, check_score_format, lambda: list_formats().scores)
@@ -160,6 +165,7 @@ SALIENCY = Kind(
     line="saliency batch materialize: tables={tables} total={total} ok={ok} "
     "skipped={skipped_existing} failed={failed}",
     row_failures="failed",
+    by_clip=True,
 )
 
 REFRESH = Kind(
@@ -209,6 +215,7 @@ def run_batch(
     fail_fast: bool = False,
     argv: Sequence[str] = (),
     on_failure: Callable[[str, str], None] | None = None,
+    executor: Executor | None = None,
     progress: Callable[..., None] | None = None,
 ) -> BatchReport:
     """Runs every table of a manifest, and reports.
@@ -225,6 +232,9 @@ def run_batch(
         fail_fast: Stop at the first table that fails; the report then ends with it.
         argv: The command line's arguments, for the report.
         on_failure: Called with the id and the message of a table that failed, when it does.
+        executor: Runs tables by the workers of this `concurrent.futures.Executor`, such as `Jobs` or `dask`;
+            of saliency the clips of one table after another. A table whose worker dies twice has failed. With
+            `fail_fast` tables are run one after another, as none may be written after one that fails.
         progress: Called with how many are done and of how many, and of what if that is not clips.
 
     Returns:
@@ -233,6 +243,7 @@ def run_batch(
     Raises:
         ManifestError: If the manifest is wrong; nothing has run then.
         OutputError: If a report cannot be written.
+        WorkersError: If the workers of `executor` cannot be used.
     """
     if kind not in KINDS:
         raise OptionError(f"kind: {kind!r}; expected one of {' '.join(KINDS)}")
@@ -259,23 +270,24 @@ def run_batch(
             manifest=(describe_bytes(read.written, read.content), read.path),
             progress=progress,
             memo=Memo(),
+            executor=executor,
         )
         entries: list[dict[str, Any]] = []
         inputs = _Gathered()
         written: list[Described] = []
-        for table in read.tables:
-            entry, audit = _run_entry(table, form, context)
-            entries.append(entry)
-            if audit is None:
-                inputs.add(_describe_inputs(table, form, context))
-            else:
-                inputs.add(audit["run_provenance"]["inputs"])
-                written += _written(table, form, context, audit)
-            if entry["status"] == "error":
-                if on_failure is not None:
-                    on_failure(table.id, entry["error"])
-                if fail_fast:
-                    break
+        with closing(_run_all(read.tables, form, context, fail_fast=fail_fast)) as ran:
+            for table, (audit, error) in zip(read.tables, ran, strict=False):
+                entries.append(_entry(table, form, audit, error))
+                if audit is None:
+                    inputs.add(_describe_inputs(table, form, context))
+                else:
+                    inputs.add(audit["run_provenance"]["inputs"])
+                    written += _written(table, form, context, audit)
+                if error is not None:
+                    if on_failure is not None:
+                        on_failure(table.id, error)
+                    if fail_fast:
+                        break
     report = BatchReport(
         schema=form.schema,
         status=_status(entries),
@@ -322,23 +334,30 @@ def _output_paths(table: Table, form: Kind[Table]) -> list[tuple[str, str]]:
     return [(name, path) for name, path in paths if path is not None]
 
 
-def _run_entry(
-    table: Table, form: Kind[Table], context: Context
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Runs one table: its entry in the report, and its audit if it did not fail."""
+def _run_all(
+    tables: Sequence[Table], form: Kind[Table], context: Context, *, fail_fast: bool
+) -> Generator[tuple[dict[str, Any] | None, str | None], None, None]:
+    """Runs tables, here or elsewhere: for each its audit or its error, in order."""
+    if context.executor is None or form.by_clip:
+        for table in tables:
+            yield attempt(form.run, table, context)
+        return
+    outputs = [path for table in tables for _, path in _output_paths(table, form)]
+    yield from run_tables(context.executor, form.run, tables, outputs, context, one_by_one=fail_fast)
+
+
+def _entry(
+    table: Table, form: Kind[Table], audit: Mapping[str, Any] | None, error: str | None
+) -> dict[str, Any]:
+    """A table's entry in the report."""
     content = builtins(table)
     config = {option: content.pop(option) for option in form.options.__struct_fields__}
     entry: dict[str, Any] = {**content, "config": config}
-    try:
-        audit = builtins(form.run(table, context))
-    except MaterializeError as error:
-        return {**entry, "status": "error", "error": str(error)}, None
-    except Exception as error:  # noqa: BLE001 - whatever breaks one table must not stop the others
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return {**entry, "status": "error", "error": f"unexpected {reason}"}, None
+    if audit is None:
+        return {**entry, "status": "error", "error": error}
     summary = {name: audit[name] for name in form.summary}
     failures = form.row_failures is not None and summary[form.row_failures]
-    return {**entry, "status": "row-failures" if failures else "ok", "summary": summary}, audit
+    return {**entry, "status": "row-failures" if failures else "ok", "summary": summary}
 
 
 def _status(entries: Sequence[Mapping[str, Any]]) -> Literal["ok", "failed", "row-failures"]:

@@ -159,6 +159,23 @@ def _batch_options(command: Command) -> Command:
     return command
 
 
+def _worker_options(command: Command) -> Command:
+    """Click options for where the work is done that can be divided."""
+    for option in (
+        click.option("--dask", metavar="ADDRESS", help="Use a Dask cluster; its scheduler's address."),
+        click.option(
+            "--jobs",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="Use this many processes.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="polars-materialize")
 def cli() -> None:
@@ -225,6 +242,7 @@ def _entry(text: str, struct: type[Entry], option: str) -> str | Entry:
 
 @second_opinion.command("batch")
 @_batch_options
+@_worker_options
 @click.pass_obj
 def second_opinion_batch(argv: Sequence[str], /, **options: Any) -> None:
     """Join scores onto every table of a manifest."""
@@ -262,6 +280,7 @@ def mos_labels_table(
 
 @mos_labels.command("batch")
 @_batch_options
+@_worker_options
 @click.pass_obj
 def mos_labels_batch(argv: Sequence[str], /, **options: Any) -> None:
     """Join MOS labels onto every table of a manifest."""
@@ -279,18 +298,21 @@ def saliency() -> None:
 @click.option("--audit-json", help="Where to write the audit.")
 @_PARTITION_BY
 @_options(SaliencyOptions, SALIENCY_HELP)
+@_worker_options
 @click.pass_obj
-def saliency_table(argv: Sequence[str], /, **options: Any) -> None:
+def saliency_table(argv: Sequence[str], /, jobs: int, dask: str | None, **options: Any) -> None:
     """Add saliency to one table; exit 1 if a row has none."""
+    from polars_materialize.executors import open_executor  # noqa: PLC0415 - slow to import
     from polars_materialize.saliency_runs import materialize_saliency  # noqa: PLC0415 - slow to import
 
     hashed = options["audit_json"] is not None  # nobody else would see the hashes
-    with Progress() as progress:
+    with Progress() as progress, open_executor(jobs, dask) as executor:
         audit = materialize_saliency(
             options.pop("input"),
             options.pop("output"),
             hashed=hashed,
             argv=argv,
+            executor=executor,
             progress=progress,
             **options,
         )
@@ -313,6 +335,7 @@ def saliency_table(argv: Sequence[str], /, **options: Any) -> None:
 
 @saliency.command("batch")
 @_batch_options
+@_worker_options
 @click.option("--allow-row-failures", is_flag=True, help="Exit 0 if rows failed, but no table.")
 @click.pass_obj
 def saliency_batch(argv: Sequence[str], /, *, allow_row_failures: bool, **options: Any) -> None:
@@ -395,6 +418,7 @@ def _part(
 
 @refresh.command("batch")
 @_batch_options
+@_worker_options
 @click.option("--allow-row-failures", is_flag=True, help="Exit 0 if rows failed, but no table.")
 @click.pass_obj
 def refresh_batch(argv: Sequence[str], /, *, allow_row_failures: bool, **options: Any) -> None:
@@ -436,12 +460,14 @@ def _run_batch(
     kind: str, argv: Sequence[str], options: dict[str, Any], *, allow_row_failures: bool = False
 ) -> None:
     from polars_materialize.batches import KINDS, run_batch  # noqa: PLC0415 - polars is slow to import
+    from polars_materialize.executors import open_executor  # noqa: PLC0415 - slow to import
 
     def tell(table: str, error: str) -> None:
         progress.clear()
         click.echo(f"table {table!r}: {error}", err=True)
 
-    with Progress() as progress:
+    workers = open_executor(options.pop("jobs"), options.pop("dask"))
+    with Progress() as progress, workers as options["executor"]:
         report = run_batch(
             options.pop("manifest"), kind=kind, argv=argv, on_failure=tell, progress=progress, **options
         )

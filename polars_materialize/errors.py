@@ -226,6 +226,12 @@ class ExtraError(MaterializeError):
         )
 
 
+class WorkersError(MaterializeError):
+    """Worker processes or a cluster cannot be used."""
+
+    code = "workers"
+
+
 class MatchRateError(MaterializeError):
     """Too few of a table's clips have a label.
 

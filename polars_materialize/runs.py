@@ -25,6 +25,7 @@ from polars_materialize.tables import find_shards, open_table, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor
 
     import polars as pl
 
@@ -96,6 +97,7 @@ class Context:
         manifest: The manifest that the table is from, described as it was read, and where it is.
         progress: Told how much is done, of how much, and (if not clips) of what.
         memo: What tables of a batch share.
+        executor: What measures clips, if other processes do.
     """
 
     entrypoint: str
@@ -105,6 +107,7 @@ class Context:
     manifest: tuple[Described, Path] | None = None
     progress: Callable[..., None] | None = None
     memo: Memo | None = None
+    executor: Executor | None = None
 
     def read(
         self,
@@ -184,11 +187,14 @@ def single_run(
     base_dir: PathLike | None,
     hashed: bool,
     progress: Callable[..., None] | None = None,
+    executor: Executor | None = None,
 ) -> Iterator[Context]:
     """What a run of one table is part of, for as long as it lasts."""
     base = None if base_dir is None else Path(base_dir)
     with Hasher() if hashed else contextlib.nullcontext() as hasher:
-        yield Context(entrypoint, argv=argv, base_dir=base, hasher=hasher, progress=progress)
+        yield Context(
+            entrypoint, argv=argv, base_dir=base, hasher=hasher, progress=progress, executor=executor
+        )
 
 
 def check_outputs(table: msgspec.Struct, target: str = "out") -> None:

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from polars_materialize.joins import SOURCE, Frame, join
+from polars_materialize.joins import SOURCE, Frame, Guards, join
 from polars_materialize.saliency_joins import plan_saliency
 from polars_materialize.saliency_stages import VALUES, load_stage, make_options
+from polars_materialize.saliency_workers import divided
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
+    from concurrent.futures import Executor
 
     from polars_materialize.options import FrameSelection, TemporalAggregator
 
@@ -45,7 +47,9 @@ def add_saliency(
     default_height: int = 0,
     decode_timeout_s: float = 300.0,
     workers: int | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
+    guards: Guards = "lazy",
 ) -> Frame:
     """Adds the saliency of each row's clip: the mean and the variance of its mask.
 
@@ -85,6 +89,11 @@ def add_saliency(
         decode_timeout_s: How long decoding one clip may take, in seconds.
         workers: How many frames are worked on at a time; else as many as Polars has threads. It does not
             change results.
+        executor: Measures clips by the workers of this `concurrent.futures.Executor`, such as `Jobs` or
+            `dask`, one clip a task; it has to be open when a lazy table is collected. A clip whose worker
+            dies twice is `decode-failed`.
+        guards: When the clips of a lazy table are measured: `lazy`, when the result is collected; `now`, at
+            once, which gives a plan without Python in it.
         progress: Called with the number of clips done and of all, now and then.
 
     Returns:
@@ -97,6 +106,7 @@ def add_saliency(
         OptionError: If an option is not valid.
         ModelError: If the model is missing, or not an ONNX network that takes pictures.
         ExtraError: If a package of the extra `saliency` is not installed.
+        WorkersError: If the workers of `executor` cannot be used.
         KeyColumnError: If the table has no such path column.
         ColumnExistsError: If the table has text where numbers would go.
 
@@ -128,9 +138,11 @@ def add_saliency(
         default_height=default_height,
         decode_timeout_s=decode_timeout_s,
     )
-    stage = load_stage(options, None, workers)
+    stage = divided(load_stage(options, None, workers), options, None, executor)
     return join(
-        frame, lambda schema: plan_saliency(schema, options, stage, table="the table", progress=progress)
+        frame,
+        lambda schema: plan_saliency(schema, options, stage, table="the table", progress=progress),
+        guards,
     )
 
 
@@ -154,6 +166,7 @@ def measure_saliency(
     default_height: int = 0,
     decode_timeout_s: float = 300.0,
     workers: int | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> pl.DataFrame:
     """Measures the saliency of clips, as a frame of its own: the stage alone, to join where and how you like.
@@ -178,6 +191,7 @@ def measure_saliency(
         default_height: See `add_saliency`.
         decode_timeout_s: See `add_saliency`.
         workers: See `add_saliency`.
+        executor: See `add_saliency`.
         progress: See `add_saliency`.
 
     Returns:
@@ -191,6 +205,7 @@ def measure_saliency(
         OptionError: If an option is not valid.
         ModelError: If the model is missing, or not an ONNX network that takes pictures.
         ExtraError: If a package of the extra `saliency` is not installed.
+        WorkersError: If the workers of `executor` cannot be used.
         KeyColumnError: If there is no such path column.
 
     Example:
@@ -216,7 +231,7 @@ def measure_saliency(
         default_height=default_height,
         decode_timeout_s=decode_timeout_s,
     )
-    stage = load_stage(options, None, workers)
+    stage = divided(load_stage(options, None, workers), options, None, executor)
     lf = clips.lazy()
     names = [n for n in (options.path_column, options.width_column, options.height_column) if n]
     schema = lf.collect_schema()

@@ -21,9 +21,11 @@ from polars_materialize.runs import (
 )
 from polars_materialize.saliency_joins import SaliencyEvidence, SaliencyPlan, plan_saliency
 from polars_materialize.saliency_stages import check_saliency_options, load_stage, make_options
+from polars_materialize.saliency_workers import divided
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
 
     import polars as pl
 
@@ -60,6 +62,7 @@ def materialize_saliency(
     decode_timeout_s: float = 300.0,
     hashed: bool = True,
     argv: Sequence[str] = (),
+    executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SaliencyAudit:
     """Adds saliency to a table, from a file to a file, and says what was done.
@@ -98,6 +101,7 @@ def materialize_saliency(
         hashed: Hash inputs and output for the audit; without, its hashes are null and the run is quicker.
             Clips are not hashed.
         argv: The command line's arguments, for the audit.
+        executor: See `add_saliency`.
         progress: See `add_saliency`.
 
     Returns:
@@ -150,7 +154,9 @@ def materialize_saliency(
         **msgspec.structs.asdict(options),
     )
     entrypoint = "saliency table" if argv else "materialize_saliency"
-    with single_run(entrypoint, argv=argv, base_dir=base_dir, hashed=hashed, progress=progress) as context:
+    with single_run(
+        entrypoint, argv=argv, base_dir=base_dir, hashed=hashed, progress=progress, executor=executor
+    ) as context:
         return run_saliency_table(table, context)
 
 
@@ -170,7 +176,7 @@ def saliency_part(
         return plan_saliency(
             schema,
             table,
-            load_stage(table, context.base_dir, None),
+            divided(load_stage(table, context.base_dir, None), table, context.base_dir, context.executor),
             table=table.input,
             base_dir=context.base_dir,
             outputs=[

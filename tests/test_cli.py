@@ -383,8 +383,8 @@ HELP = {
     "mos-labels table": "--features --labels --out --audit-json --feature-key-column --label-key-column "
     "--label-mos-column --label-scale --key-normalize --feature-key-regex --label-key-regex --min-match-rate "
     "--status-column --overwrite",
-    "second-opinion batch": "--manifest --base-dir --report-json --report-md --fail-fast",
-    "mos-labels batch": "--manifest --base-dir --report-json --report-md --fail-fast",
+    "second-opinion batch": "--manifest --base-dir --report-json --report-md --fail-fast --jobs --dask",
+    "mos-labels batch": "--manifest --base-dir --report-json --report-md --fail-fast --jobs --dask",
 }
 
 

@@ -655,7 +655,7 @@ def test_mistakes_are_one_line(bundle, words, status, said, capsys):
         (
             "table",
             [
-                *("--input", "--output", "--audit-json", "--partition-by"),
+                *("--input", "--output", "--audit-json", "--partition-by", "--jobs", "--dask"),
                 *(f"--{option.replace('_', '-')}" for option in OPTIONS),
             ],
         ),
@@ -663,7 +663,7 @@ def test_mistakes_are_one_line(bundle, words, status, said, capsys):
             "batch",
             [
                 *("--manifest", "--base-dir", "--report-json", "--report-md"),
-                *("--fail-fast", "--allow-row-failures"),
+                *("--fail-fast", "--allow-row-failures", "--jobs", "--dask"),
             ],
         ),
     ],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -66,17 +67,35 @@ def read_container(clip: Clip, sampling: Sampling, check: Check) -> Iterator[Pla
             raise ClipError("decode-failed", said() or "no frame could be decoded")
 
 
+class _Listeners:
+    """How many listen, and how it was before the first of them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.count = 0
+        self.before: tuple[Any, bool] = (None, False)
+
+
+_listeners = _Listeners()
+
+
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """Lets libav say what is wrong with a clip, which PyAV else keeps it from."""
-    before = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)  # what two clips have wrong alike is to be said of both
+    """Lets libav say what is wrong with a clip, which PyAV else keeps it from; several threads may listen."""
+    with _listeners.lock:
+        if not _listeners.count:
+            _listeners.before = av.logging.get_level(), av.logging.get_skip_repeated()
+            av.logging.set_level(av.logging.ERROR)
+            av.logging.set_skip_repeated(False)  # what two clips have wrong alike is to be said of both
+        _listeners.count += 1
     try:
         yield
     finally:
-        av.logging.set_level(before[0])
-        av.logging.set_skip_repeated(before[1])
+        with _listeners.lock:
+            _listeners.count -= 1
+            if not _listeners.count:
+                av.logging.set_level(_listeners.before[0])
+                av.logging.set_skip_repeated(_listeners.before[1])
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -60,6 +61,8 @@ class OnnxModel:
             ModelError: If it is not a network for pictures.
         """
         self._content = _read(path, written)
+        self.sha256 = hashlib.sha256(self._content).hexdigest()
+        """What its file holds."""
         self._cores = _Cores(workers)
         self._wide_cores = min(workers, WIDE_CORES)
         self._session = _session(self._content, written, threads=1)

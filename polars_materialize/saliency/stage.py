@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from polars_materialize.saliency.models import Model
     from polars_materialize.saliency.programs import Programs
 
+    Measure = Callable[[Sequence[Clip], Callable[[int, int], None] | None], list["Result"]]
+
 TICK_S = 0.2
 """How often clips in flight are looked after, in seconds."""
 
@@ -86,6 +88,7 @@ class Stage:
         timeout_s: How long decoding one clip may take, in seconds.
         programs: What decodes containers, if not PyAV.
         workers: How many frames are worked on at a time.
+        elsewhere: What measures clips, if other processes do; as `measure_now`.
     """
 
     model: Model
@@ -95,6 +98,7 @@ class Stage:
     timeout_s: float
     programs: Programs | None
     workers: int
+    elsewhere: Measure | None = None
     _known: _Known = field(default_factory=_Known, repr=False, compare=False)
 
     def run(self, clips: Sequence[Clip], progress: Callable[[int, int], None] | None = None) -> list[Result]:
@@ -110,14 +114,30 @@ class Stage:
         Raises:
             ExtraError: If a clip needs PyAV and it is not installed.
         """
-        with self._known.lock, self._decoder(clips):
+        measure = self.elsewhere or self.measure_now
+        with self._known.lock:
             states = [_identity(clip) for clip in clips]
             new = [place for place, state in enumerate(states) if state not in self._known.results]
-            found = dict(zip(new, self._run([clips[place] for place in new], progress), strict=True))
+            found = dict(zip(new, measure([clips[place] for place in new], progress), strict=True))
             for place, result in found.items():
                 if result.status == "ok":
                     self._known.results[states[place]] = result
             return [found.get(place) or self._known.results[state] for place, state in enumerate(states)]
+
+    def measure_now(
+        self, clips: Sequence[Clip], progress: Callable[[int, int], None] | None = None
+    ) -> list[Result]:
+        """Measures clips, whatever is known of them; several threads may do so.
+
+        Args:
+            clips: The clips, each of which is decoded once.
+            progress: As for `run`.
+
+        Raises:
+            ExtraError: If a clip needs PyAV and it is not installed.
+        """
+        with self._decoder(clips):
+            return self._run(clips, progress)
 
     def _decoder(self, clips: Sequence[Clip]) -> AbstractContextManager[None]:
         """What has to be in force while clips are decoded."""

@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -33,6 +34,9 @@ NO_ROWS = "00000000.parquet"
 
 MORSEL_ROWS = 20_000
 """Rows that Polars streams at a time; smaller than its own choice, which took half as much memory again."""
+
+staging_mark = ContextVar("staging_mark", default="")
+"""What the names of files in the making hold, so that those of a process that was killed can be told."""
 
 
 def sink_table(lf: pl.LazyFrame | pl.DataFrame, path: str | os.PathLike[str]) -> None:
@@ -292,7 +296,7 @@ def staged(written: str, path: Path) -> Iterator[Path]:
         OutputError: If the folder or the file cannot be made.
     """
     target = Path(os.path.realpath(path))  # a link keeps pointing where it points
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part = target.with_name(f".{target.name}.{staging_mark.get()}{secrets.token_hex(4)}.part")
     try:
         if target.is_dir():
             raise OutputError(f"{written}: is a folder; expected a file", path=written)
