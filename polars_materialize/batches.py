@@ -5,6 +5,7 @@ The runner knows nothing of what a table is joined with; a `Kind` says that.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -30,15 +31,16 @@ from polars_materialize.options import (
     ScoreTable,
     Sidecar,
 )
+from polars_materialize.outputs import Outputs, is_template
 from polars_materialize.provenance import Hasher, describe, describe_bytes, run_provenance
 from polars_materialize.refresh_runs import check_refresh_table, run_refresh_table
 from polars_materialize.reports import BatchReport, escape, to_json
 from polars_materialize.reports import table as table_of
-from polars_materialize.runs import Context, Memo, PathLike, builtins
+from polars_materialize.runs import Context, Memo, PathLike, builtins, partition_columns
 from polars_materialize.saliency_runs import check_saliency_table, run_saliency_table
 from polars_materialize.score_runs import check_score_table, run_score_table
 from polars_materialize.sidecars import check_score_format
-from polars_materialize.tables import Dialect, find, staged
+from polars_materialize.tables import Dialect, find, find_shards, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -324,9 +326,22 @@ def _check_tables(read: Manifest[Table], form: Kind[Table], outputs: Mapping[str
             raise ManifestError(read.written, problem, place=place) from None
     check_paths(
         read,
-        lambda table: Paths(form.inputs(table), _output_paths(table, form)),
+        lambda table: _paths(table, form, read.base_dir),
         [(f"--{name.replace('_', '-')}", path) for name, path in outputs.items()],
     )
+
+
+def _paths(table: Table, form: Kind[Table], base_dir: Path) -> Paths:
+    """The paths of a table; an output for each of its files, as far as they are there."""
+    inputs, by = form.inputs(table), partition_columns(table)
+    outputs: list[tuple[str, str]] = []
+    for name, path in _output_paths(table, form):
+        outputs.append((name, path))
+        if name == form.outputs[0] and not by and is_template(path):
+            with contextlib.suppress(MaterializeError):  # the run says what is wrong
+                each = Outputs(path, by, find_shards(inputs[0][1], base_dir), base_dir)
+                outputs[-1:] = [(name, written) for written, _ in each.paths]
+    return Paths(inputs, outputs, form.outputs[:1] if by else ())
 
 
 def _output_paths(table: Table, form: Kind[Table]) -> list[tuple[str, str]]:

@@ -65,9 +65,10 @@ class Chain:
         found: list[Evidence] = []
         for plan in self.plans.values():
             side = plan.side
-            if side.keys not in known:
-                known[side.keys] = side.distinct_values(lf).collect()
-            found.append(plan.evidence(known[side.keys]))
+            what = type(side), side.keys  # clips are not told apart as keys are
+            if what not in known:
+                known[what] = side.distinct_values(lf).collect()
+            found.append(plan.evidence(known[what]))
             if side.drops:
                 lf, known = side.attach(lf, found[-1].frame.lazy()).select(self.schema.names()), {}
         return found

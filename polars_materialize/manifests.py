@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from polars_materialize.errors import ManifestError, OptionError, did_you_mean, listing
-from polars_materialize.paths import Readers
+from polars_materialize.paths import Readers, plain_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -304,10 +304,17 @@ def _check_ids(written: str, tables: Sequence[Any]) -> None:
 
 @dataclass(frozen=True)
 class Paths:
-    """The paths of one table of a manifest: which it reads and which it writes, by field."""
+    """The paths of one table of a manifest: which it reads and which it writes, by field.
+
+    Attributes:
+        inputs: Paths, globs and folders to read.
+        outputs: Files and folders to write.
+        folders: The fields of `outputs` that are folders, which are replaced with all that is in them.
+    """
 
     inputs: list[tuple[str, str]]
     outputs: list[tuple[str, str]]
+    folders: Sequence[str] = ()
 
 
 def check_paths(
@@ -328,11 +335,18 @@ def check_paths(
     taken = {os.path.realpath(manifest.path): "the manifest"}
     outputs = [(place, Path(path)) for place, path in reports]
     inputs: list[tuple[str, str]] = []
+    folders: list[tuple[str, str]] = []
     for index, table in enumerate(manifest.tables):
         paths = paths_of(table)
         place = f"$.tables[{index}]"
         outputs += [(f"{place}.{field}", manifest.base_dir / path) for field, path in paths.outputs]
         inputs += [(f"{place}.{field}", path) for field, path in paths.inputs]
+        folders += [(f"{place}.{field}", path) for field, path in paths.outputs if field in paths.folders]
+    _refuse_inside(
+        manifest,
+        folders,
+        [*outputs, *((place, manifest.base_dir / plain_part(path)) for place, path in inputs)],
+    )
     readers = Readers(manifest.base_dir, inputs)
     for place, path in outputs:
         real = os.path.realpath(path)
@@ -342,3 +356,16 @@ def check_paths(
         other = readers.of(real)
         if other is not None:
             raise ManifestError(manifest.written, f"is also an input, {other}", place=place)
+
+
+def _refuse_inside(
+    manifest: Manifest[Table], folders: Sequence[tuple[str, str]], others: Sequence[tuple[str, Path]]
+) -> None:
+    """Refuses what lies in a folder that a table writes, and so would be replaced with it."""
+    places = {os.path.realpath(manifest.base_dir / path): place for place, path in folders}
+    for place, path in others if places else ():
+        for folder in Path(os.path.realpath(path)).parents:
+            inside = places.get(str(folder))
+            if inside is not None:
+                problem = f"lies in the folder {inside}, which is replaced as a whole"
+                raise ManifestError(manifest.written, problem, place=place)

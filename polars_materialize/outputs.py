@@ -8,6 +8,7 @@ that all share. With `partition_by` the path is a folder, parted as Hive does it
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -90,7 +91,8 @@ def is_template(target: str) -> bool:
 
 
 def _filled(target: str, stem: str, folder: str) -> str:
-    return target.replace(STEM, stem).replace(FOLDER, folder)
+    parts = {STEM: stem, FOLDER: folder}  # in one go: a file may be called {folder}.csv
+    return re.sub(r"\{stem\}|\{folder\}", lambda found: parts[found[0]], target)
 
 
 class Outputs:
@@ -182,10 +184,12 @@ def _one_each(target: str, shards: Sequence[File], base_dir: Path | None) -> lis
         folder = PurePath(os.path.relpath(parent, shared)).as_posix()
         output = File.of(PurePath(_filled(target, file.stem, folder)).as_posix(), base_dir)
         if output.written in files:
-            first = files[output.written].written
+            first = files[output.written]
+            lacking = [part for part in (STEM, FOLDER) if part not in target]
+            hint = f"with {lacking[0]} in its path" if lacking else "so one of them needs another name"
             raise OutputError(
-                f"{output.written}: would be the output of {first} and of {file.written}; "
-                f"expected one for each, with {FOLDER} in its path",
+                f"{output.written}: would be the output of {first.written} and of {file.written}; "
+                f"expected one for each, {hint}",
                 path=output.written,
             )
         files[output.written] = file

@@ -48,6 +48,18 @@ def reads(base_dir: Path | None, pattern: str, real: str) -> bool:
     return Readers(base_dir, [("", pattern)]).of(real) is not None
 
 
+def plain_part(pattern: str) -> str:
+    """A path; of a glob, which names no file, the folder that all it matches lies in.
+
+    Example:
+        >>> plain_part("shards/*/x.csv"), plain_part("x.csv")
+        ('shards/*', 'x.csv')
+    """
+    parts = PurePath(pattern).parts
+    plain = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return os.path.join(*parts[: plain + 1]) if parts else pattern  # noqa: PTH118 - a text
+
+
 def _matches_glob(base_dir: Path, pattern: str, real: str) -> bool:
     parts = PurePath(pattern).parts
     plain = next(index for index, part in enumerate(parts) if glob.has_magic(part))

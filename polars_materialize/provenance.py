@@ -134,6 +134,10 @@ class Inputs:
             if written not in known:
                 known[written] = _Watched(written, path, self._hasher)
 
+    def paths(self) -> list[tuple[str, Path]]:
+        """Every file, as the user wrote it, and where it is."""
+        return [(one.written, one.path) for files in self._files.values() for one in files.values()]
+
     def refuse_as_outputs(self, outputs: Iterable[tuple[str, Path]]) -> None:
         """Refuses outputs that would overwrite an input, or one another.
 

@@ -147,11 +147,13 @@ def check_refresh_table(table: RefreshTable) -> None:
         try:
             checks[type(single)](single)  # type: ignore[operator]
         except OptionError as error:
-            option = error.fields.get("option")
+            option, problem = error.fields.get("option"), str(error)
+            if option == "output":  # as a table of saliency alone calls it
+                option, problem = "out", problem.replace("output", "out", 1)
             shared = option in ("out", "audit_json", "partition_by")
             inner = str(option).replace(name, "files", 1) if str(option).startswith(f"{name}[") else option
             place = option if shared or option is None else f"{name}.{inner}"
-            raise OptionError(str(error), option=place) from None
+            raise OptionError(problem, option=place) from None
 
 
 def _single_tables(table: RefreshTable) -> dict[str, LabelTable | ScoreTable | SaliencyTable]:

@@ -21,7 +21,7 @@ from polars_materialize.outputs import Joined, Outputs, check_target
 from polars_materialize.paths import Readers
 from polars_materialize.provenance import Hasher, Inputs, file_state, run_provenance
 from polars_materialize.reports import ShardCounts
-from polars_materialize.tables import find_shards, open_table, staged
+from polars_materialize.tables import FOOTER_KEY, find_shards, open_table, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,9 +41,6 @@ Audit = TypeVar("Audit", bound=msgspec.Struct)
 Entry = TypeVar("Entry", bound=msgspec.Struct)
 MEMO_BYTES = 2**27
 """How much evidence is kept for the next table of a batch."""
-
-FOOTER_KEY = "polars_materialize.audit"
-"""Where a Parquet output keeps its own audit, less its provenance: that lists every input file."""
 
 
 class Memo:
@@ -243,6 +240,8 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
         inputs.add("manifest", [(context.manifest[0]["path"], context.manifest[1])])
     written = [*outputs.paths, *([] if audit_json is None else [context.locate(audit_json)])]
     inputs.refuse_as_outputs(written)
+    if outputs.partition_by:
+        _refuse_inside(outputs.files[0], [*inputs.paths(), *written[1:]])
     patterns = [source, *(path for part in run.parts for path in part.paths)]
     _refuse_as_inputs(written, Readers(context.base_dir, [(pattern, pattern) for pattern in patterns]))
 
@@ -281,6 +280,15 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
         if audit_json is not None:
             audit_part.write_bytes(reports.to_json(audit))
     return audit
+
+
+def _refuse_inside(folder: File, others: Iterable[tuple[str, Path]]) -> None:
+    """Refuses a folder to write, which replaces what is there, if something else of the run is in it."""
+    real = Path(os.path.realpath(folder.path))
+    for name, path in others:
+        if Path(os.path.realpath(path)).is_relative_to(real):
+            problem = f"{name} lies in it, which would be replaced with it"
+            raise OutputError(f"{folder.written}: {problem}; expected a folder of its own", path=name)
 
 
 def _refuse_as_inputs(written: Iterable[tuple[str, Path]], readers: Readers) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import glob
 import itertools
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -22,6 +23,7 @@ from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds, strict
 from polars_materialize.tables.files import TEXT_FORMATS, Dialect, File, find, find_shards, is_small
 from polars_materialize.tables.parallel import in_order
 from polars_materialize.tables.sinks import (
+    FOOTER_KEY,
     check_partitions,
     check_sink,
     sink_table,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
+    "FOOTER_KEY",
     "Dialect",
     "File",
     "Records",
@@ -142,10 +145,9 @@ class Table(NamedTuple):
         """Rows with the columns of all files, in their order."""
         if list(own.items()) == list(self.schema.items()):
             return frame
-        return frame.select(
-            pl.col(name) if name in own else pl.lit(None, dtype=dtype).alias(name)
-            for name, dtype in self.schema.items()
-        )
+        absent = {name: pl.lit(None, dtype) for name, dtype in self.schema.items() if name not in own}
+        # Not by one select, which would make a row of nothing but these for a file without columns.
+        return frame.with_columns(**absent).select(self.schema.names())
 
     def _kind(self, place: int) -> tuple[bool, tuple[tuple[str, pl.DataType], ...]]:
         """What files have in common that can be read by one scan."""
@@ -170,55 +172,92 @@ def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: 
     united = dtypes.Profile()
     for profile in found:
         united.merge(profile)
-    schema, mixed = united.result(), united.mixed()
-    said = _partition_dtypes(files)
+    mixed = united.mixed()
+    # Cells of a CSV that are all blank are text, unless another file says what they are.
+    blank = {
+        name
+        for file, profile in zip(files, found, strict=True)
+        for name, dtype in (profile.schema.items() if file.format == "csv" else ())
+        if dtype == pl.Null()
+    }
+    schema = pl.Schema(
+        {
+            name: pl.String() if dtype == pl.Null() and name in blank else dtype
+            for name, dtype in united.result().items()
+        }
+    )
+    said = _partition_dtypes(files, schema)
     frames, columns, plain = [], [], []
     for file, profile in zip(files, found, strict=True):
         own = pl.Schema({name: schema[name] for name in profile.schema})
+        if not own and file.format in TEXT_FORMATS:  # rows without any field are rows
+            own = pl.Schema(list(schema.items())[:1])
         frame = kept.table(file, own, mixed)
         if frame is None:
             frame = _scan(file, own, mixed, plain=profile.plain and not mixed)
-        by_folder = {
-            name: pl.lit(value).cast(said[name]) for name, value in file.partitions if name not in own
+        new = {
+            name: _partition(file, name, value, said[name])
+            for name, value in file.partitions
+            if name not in own
         }
-        frames.append(frame.with_columns(**by_folder) if by_folder else frame)
-        columns.append({**own, **{name: said[name] for name in by_folder}})
-        plain.append(file.format == "parquet" and not by_folder)
+        columns.append({**own, **{name: said[name] for name in new}})
+        if file.format not in TEXT_FORMATS:  # a column of nulls without a type gets that of the others
+            others = (name for name, dtype in own.items() if profile.schema[name] != dtype)
+            new |= {name: pl.lit(None, own[name]) for name in others}
+        frames.append(frame.with_columns(**new) if new else frame)
+        plain.append(file.format == "parquet" and not new)
     whole = pl.Schema({**schema, **{name: dtype for name, dtype in said.items() if name not in schema}})
     return Table(files, whole, frames, columns, plain)
 
 
-def _partition_dtypes(files: Sequence[File]) -> dict[str, pl.DataType]:
-    """The dtypes of columns that folders say: integers where each has one spelling, else text."""
+def _partition_dtypes(files: Sequence[File], schema: pl.Schema) -> dict[str, pl.DataType]:
+    """The dtypes of columns that folders say: as in files that have them, else integers or text.
+
+    They are integers where each has one spelling.
+    """
     values: dict[str, set[str]] = {}
     for file in files:
         for name, value in file.partitions:
             values.setdefault(name, set()).update([] if value is None else [value])
-    return {
+    guessed = {
         name: pl.Int64() if texts and all(map(_is_integer, texts)) else pl.String()
         for name, texts in values.items()
     }
+    return {name: schema.get(name, dtype) for name, dtype in guessed.items()}
 
 
 def _is_integer(text: str) -> bool:
-    return text.lstrip("-").isdecimal() and text == str(int(text)) and -(2**63) <= int(text) < 2**63
+    return bool(re.fullmatch("0|-?[1-9][0-9]{0,18}", text)) and -(2**63) <= int(text) < 2**63
+
+
+def _partition(file: File, name: str, value: str | None, dtype: pl.DataType) -> pl.Expr:
+    """What a folder says of all rows below."""
+    try:
+        cell = pl.Series([value], dtype=pl.String).cast(dtype)
+    except pl.exceptions.PolarsError:
+        problem = f"its folder says {name}={value!r}, but the column {name!r} of other files is {dtype}"
+        raise TableError(file.written, problem) from None
+    return pl.lit(cell).first()
 
 
 def _refuse_disagreement(files: Sequence[File], profiles: Sequence[dtypes.Profile]) -> None:
     """Refuses files of one table that give a column different dtypes; only text files may."""
-    first: dict[str, tuple[File, pl.DataType]] = {}
+    first: dict[str, list[tuple[File, pl.DataType]]] = {}
     for file, profile in zip(files, profiles, strict=True):
-        for name, dtype in profile.schema.items():
-            other, known = first.setdefault(name, (file, dtype))
-            text = file.format in TEXT_FORMATS and other.format in TEXT_FORMATS
-            if dtype != known and pl.Null() not in (known, dtype) and not text:
-                raise TableError(
-                    file.written,
-                    f"column {name!r} is {dtype}, but {known} in {other.written}; "
-                    "the files of one table must agree",
-                )
-            if known == pl.Null():
-                first[name] = (file, dtype)
+        is_text = file.format in TEXT_FORMATS
+        for name, dtype in (profile.result() if is_text else profile.schema).items():
+            seen = first.setdefault(name, [])
+            for other, known in seen:
+                if dtype not in (known, pl.Null()) and not (is_text and other.format in TEXT_FORMATS):
+                    raise TableError(
+                        file.written,
+                        f"column {name!r} is {dtype}, but {known} in {other.written}; "
+                        "the files of one table must agree",
+                    )
+            # Those of text may differ, so each of them counts, and so does the first of another kind.
+            new = all(dtype != known or is_text != (other.format in TEXT_FORMATS) for other, known in seen)
+            if new and dtype != pl.Null():
+                seen.append((file, dtype))
 
 
 class _Kept:

@@ -80,7 +80,7 @@ def _header(file: File) -> _Header:
 
 
 def infer(file: File, key_columns: Sequence[str] = ()) -> Profile:
-    """The dtypes that hold every cell exactly: Int64, UInt64, Float64, Boolean or String.
+    """The dtypes that hold every cell: Int64, UInt64, Float64, Boolean, String; Null where all are blank.
 
     The file is plain, so that Polars' own scan reads the same cells, if it has no quotes and one line a row.
 
@@ -97,7 +97,9 @@ def infer(file: File, key_columns: Sequence[str] = ()) -> Profile:
     if quotes % 2:
         raise _first_fault(file, _header(file).width, "a quote is not closed")
     return Profile(
-        schema=schema.dtypes(),
+        schema={
+            name: dtype if schema.columns[name].seen else pl.Null() for name, dtype in schema.dtypes().items()
+        },
         inexact={(name,) for name, column in schema.columns.items() if not column.exact},
         negative={(name,) for name, column in schema.columns.items() if column.low < 0},
         plain=file.dialect == PLAIN and not quotes and lines == rows + 1,

@@ -199,14 +199,24 @@ def find_shards(written: str | os.PathLike[str], base_dir: Path | None = None) -
     if not root.is_dir():
         return find(written, base_dir)
     stem = text.rstrip("/\\")
-    names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
-    shown = sorted(name for name in names if not any(part[0] in "._" for part in name.split("/")))
+    found = {path.relative_to(root).as_posix(): path for path in root.rglob("*")}
+    shown = []
+    for name in sorted(name for name in found if not any(part[0] in "._" for part in name.split("/"))):
+        path = found[name]
+        if path.is_file():
+            shown.append(name)
+        elif path.is_symlink() or not path.is_dir():  # nothing of a table is left out in silence
+            problem = "is a link that leads to no file" if path.is_symlink() else "is a device or a pipe"
+            raise TableError(f"{stem}/{name}", f"{problem}; expected files and folders")
     if not shown:
         raise TableError(text, "the folder has no files")
     files = [replace(File.of(f"{stem}/{name}", base_dir), partitions=_partitions(name)) for name in shown]
     columns = [name for name, _ in files[0].partitions]
     for file in files:
         own = [name for name, _ in file.partitions]
+        twice = [name for name in own if own.count(name) > 1]
+        if twice:
+            raise TableError(file.written, f"lies in several folders of {twice[0]!r}; expected one")
         if own != columns:
             problem = (
                 f"lies in folders of {listing(own) or 'no column'}, but of {listing(columns) or 'none'} in "

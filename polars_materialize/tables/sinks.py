@@ -32,6 +32,9 @@ GROUP_ROWS = 131_072
 NO_ROWS = "00000000.parquet"
 """What a folder holds that is parted by columns of a table without rows."""
 
+FOOTER_KEY = "polars_materialize.audit"
+"""Where a Parquet output keeps its own audit, less its provenance: that lists every input file."""
+
 MORSEL_ROWS = 20_000
 """Rows that Polars streams at a time; smaller than its own choice, which took half as much memory again."""
 
@@ -244,9 +247,11 @@ def staged_folder(written: str, path: Path) -> Iterator[Path]:
     """A folder beside `path` to make and to fill; it takes the place of `path` when the block ends well.
 
     Raises:
-        OutputError: If it cannot be made, or `path` is something else than a folder of parted Parquet files.
+        OutputError: If it cannot be made, or `path` is something else than what an earlier run has written.
     """
     target = Path(os.path.realpath(path))
+    if not target.name:
+        raise OutputError(f"{written}: is the root of all files; expected a folder of its own", path=written)
     mark = secrets.token_hex(4)
     part, old = (target.with_name(f".{target.name}.{mark}.{kind}") for kind in ("part", "old"))
     try:
@@ -255,22 +260,23 @@ def staged_folder(written: str, path: Path) -> Iterator[Path]:
         yield part
         if target.exists():
             target.rename(old)
-        try:
-            part.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
+            _refuse_other_folder(written, old)  # others may have written to it meanwhile
+        part.rename(target)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{written}: could not be written: {reason}", path=written) from None
     finally:
-        for rest in (part, old):
-            shutil.rmtree(rest, ignore_errors=True)
+        # Whatever went wrong, be it an interrupt between the renames: what was there is not lost.
+        if old.exists() and not target.exists():
+            with contextlib.suppress(OSError):
+                old.rename(target)
+        shutil.rmtree(part, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _refuse_other_folder(written: str, target: Path) -> None:
-    """Refuses to replace anything but a folder that an earlier run may have made."""
+    """Refuses to replace anything but a folder that an earlier run has made."""
     if target.exists() and not target.is_dir():
         raise OutputError(f"{written}: is a file; expected a folder, as partition_by is said", path=written)
     for path in target.rglob("*") if target.is_dir() else ():
@@ -284,6 +290,17 @@ def _refuse_other_folder(written: str, target: Path) -> None:
                 f"{written}: holds {'/'.join(parts)}, which is no partition; expected a new folder",
                 path=written,
             )
+        if path.is_file() and not _was_written_here(path):
+            problem = f"holds {'/'.join(parts)}, which no run has written; expected a new folder"
+            raise OutputError(f"{written}: {problem}", path=written)
+
+
+def _was_written_here(path: Path) -> bool:
+    """Whether a Parquet file carries the audit of a run."""
+    try:
+        return FOOTER_KEY in pl.read_parquet_metadata(path)
+    except (pl.exceptions.PolarsError, OSError):
+        return False
 
 
 @contextlib.contextmanager
