@@ -33,6 +33,7 @@ class Sizes:
         payloads: Wrapper payloads in one file.
         files: Files of one payload.
         tables: Tables of the batch.
+        raw_clips: Clips to measure the saliency of.
     """
 
     rows: int = 10_000_000
@@ -46,10 +47,11 @@ class Sizes:
     payloads: int = 1_000_000
     files: int = 100_000
     tables: int = 200
+    raw_clips: int = 60
 
     def scaled(self, scale: float) -> Sizes:
         """All of it, more or less."""
-        smallest = {"tables": 2}
+        smallest = {"tables": 2, "raw_clips": 4}
         return Sizes(
             **{
                 one.name: max(round(getattr(self, one.name) * scale), smallest.get(one.name, 200))
@@ -356,6 +358,23 @@ def _batch(setting: Setting) -> Case:
     return Case("batch", title, contenders, targets, warm_up=True)
 
 
+def _workers(setting: Setting) -> Case:
+    count = setting.sizes.raw_clips
+    folder = Path(setting.path(corpora.raw_clips(count)))
+    table, out = folder / "table.parquet", setting.work / "out.parquet"
+    command = [*_PACKAGE, "saliency", "table", "--input", str(table), "--output", str(out)]
+    command += ["--root", str(folder)]
+    contenders = [
+        Contender("package", command, out, "joined", table),
+        Contender("one thread", ["env", "POLARS_MAX_THREADS=1", *command], out, "joined", table),
+        Contender("--jobs 2", [*command, "--jobs", "2"], out, "joined", table),
+    ]
+    text = "2 processes: at least 1.7 x one with one thread"
+    targets = [Target(text, "--jobs 2", 1.7, "one thread", at_least=True)]
+    title = f"the spectral residual of {count} raw clips of 960x540, 8 frames each"
+    return Case("workers", title, contenders, targets)
+
+
 def _startup(setting: Setting) -> Case:
     del setting  # needs nothing of it
     script = Path(sys.executable).with_name("polars-materialize")
@@ -400,6 +419,7 @@ CASES: dict[str, Callable[[Setting], Case]] = {
     "labels": _labels,
     "script": _script,
     "batch": _batch,
+    "workers": _workers,
     "startup": _startup,
     "memory": _memory,
 }

@@ -68,6 +68,8 @@ class Corpus:
             return int(size["rows"] * (size["features"] + 2) * (24 if self.suffix == ".jsonl" else 7))
         if self.kind == "tables":
             return int(size["count"] * size["rows"] * 200)
+        if self.kind == "raw":
+            return int(size["count"] * size["frames"] * size["width"] * size["height"] * 3 // 2)
         if self.kind in {"payloads", "files"}:
             # A small file takes whole blocks.
             return int(size["count"] * max(200 + size["frames"] * 75, 4096 if self.kind == "files" else 0))
@@ -112,6 +114,11 @@ def labels(clips: int) -> Corpus:
 def tables(count: int, rows: int) -> Corpus:
     """A folder of small tables, each with sidecars of its own."""
     return Corpus("tables", "", {"count": count, "rows": rows})
+
+
+def raw_clips(count: int, width: int = 960, height: int = 540, frames: int = 8) -> Corpus:
+    """A folder of raw clips, and a table that names each of them once."""
+    return Corpus("raw", "", {"count": count, "width": width, "height": height, "frames": frames})
 
 
 def table_names(count: int) -> list[str]:

@@ -199,6 +199,22 @@ def _make_tables(path: Path, seed: int, count: int, rows: int) -> None:
             _make_sidecar(path / f"{name}.{scorer}.jsonl", seed + index, scorer, rows // 100 + 1, "text")
 
 
+def _make_raw(path: Path, seed: int, count: int, width: int, height: int, frames: int) -> None:  # noqa: PLR0917
+    """Raw clips in 4:2:0: soft shapes with a little noise, which is all that saliency needs."""
+    path.mkdir()
+    random = np.random.default_rng(seed)
+    grey = bytes([128]) * (2 * (width // 2) * (height // 2))
+    x, y = np.arange(width) / width, (np.arange(height) / height)[:, None]
+    for index in range(count):
+        with (path / f"{index}.yuv").open("wb") as stream:
+            for frame in range(frames):
+                waves = np.sin(9 * x + index + frame / 8) * np.cos(7 * y - index)
+                luma = 126 + 60 * waves + random.normal(0, 6, (height, width))
+                stream.write(np.clip(luma, 16, 235).astype(np.uint8).tobytes() + grey)
+    names = [f"{index}.yuv" for index in range(count)]
+    pl.DataFrame({"src": names, "width": width, "height": height}).write_parquet(path / "table.parquet")
+
+
 KINDS: dict[str, Callable[..., None]] = {
     "table": _make_table,
     "sidecar": _make_sidecar,
@@ -206,6 +222,7 @@ KINDS: dict[str, Callable[..., None]] = {
     "files": _make_files,
     "labels": _make_labels,
     "tables": _make_tables,
+    "raw": _make_raw,
 }
 
 
