@@ -421,6 +421,28 @@ def test_hive_folders_are_columns():
 
 
 @pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".arrow"])
+def test_hive_folders_of_many_files_in_order_with_late_columns_and_empty_files(suffix):
+    expected = []
+    for index in range(40):
+        frame = pl.DataFrame({"clip_id": list("abe"), "x": [1, 2, 3]})[: index % 4]
+        late = frame.with_columns(y=pl.lit(0.5)) if index in (7, 8, 30) else frame
+        write(f"t/k={index:02}/j={index % 3}/[0]{index}{suffix}", late)
+        expected.append(late.with_columns(k=pl.lit(f"{index:02}"), j=pl.lit(index % 3, pl.Int64)))
+
+    run()
+
+    whole = pl.concat(expected, how="diagonal")
+    found = read("o.parquet")
+    assert_frame_equal(found.select("clip_id", "x", "k", "j"), whole.select("clip_id", "x", "k", "j"))
+    assert_frame_equal(found.select("y"), whole.select("y"), check_dtypes=suffix != ".csv")
+    assert_frame_equal(found.drop("y"), as_text(joined("scores", found.select("clip_id", "x", "k", "j"))))
+    once = pm.scan_table("t").filter(k="01").select("j", "clip_id")
+    assert once.collect().rows() == [(1, "a")]
+    assert pm.scan_table("t").select(pl.len()).collect().item() == whole.height
+
+
+@pytest.mark.usefixtures("bundle")
 @pytest.mark.parametrize(
     ("values", "dtype"),
     [
@@ -701,6 +723,7 @@ def test_a_folder_parted_by_columns(kind, suffix):
     "values",
     [
         [None, "", "..", ".", "a/b c%=\u00e9"],
+        ["[a]", "*", "a?", "\\", "a:b"],
         [-1, 0, 2**63 - 1, None, 5],
         pl.Series(["x", "y", None, "x", "x"], dtype=pl.Categorical),
         pl.Series(["x", "y", None, "x", "x"], dtype=pl.Enum(["y", "x"])),
@@ -711,6 +734,7 @@ def test_a_folder_parted_by_columns(kind, suffix):
 def test_values_to_part_by_come_back_as_they_were(values):
     table = parted(k=values)
     write("t/0.arrow", table)
+    run(out="folder", partition_by="k")
     run(out="folder", partition_by="k")
     found = pm.scan_table("folder").collect().sort("x")
     assert_frame_equal(found.select(table.columns), table, categorical_as_str=True)

@@ -18,7 +18,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from polars_materialize.errors import TableError, first_line
-from polars_materialize.names import refuse_patterns
+from polars_materialize.names import refuse_patterns, spare_names
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds, strict
 from polars_materialize.tables.files import TEXT_FORMATS, Dialect, File, find, find_shards, is_small
 from polars_materialize.tables.parallel import in_order
@@ -117,6 +117,7 @@ class Table(NamedTuple):
         frames: The rows of each file, with its own columns, in their dtypes of the whole.
         columns: The columns of each file.
         plain: Whether a file is a Parquet file with all of its columns in itself.
+        said: What its folders say, for a Parquet file that lacks nothing else.
     """
 
     shards: Sequence[File]
@@ -124,16 +125,16 @@ class Table(NamedTuple):
     frames: Sequence[pl.LazyFrame]
     columns: Sequence[Mapping[str, pl.DataType]]
     plain: Sequence[bool]
+    said: Sequence[Mapping[str, pl.Series] | None]
 
     def whole(self) -> pl.LazyFrame:
         """The rows of all files; a column that some of them lack is null there."""
         frames = []
-        for (plain, own), group in itertools.groupby(range(len(self.shards)), self._kind):
+        for (scans, own), group in itertools.groupby(range(len(self.shards)), self._kind):
             places = list(group)
             some = [self.frames[place] for place in places]
-            if plain and len(places) > 1:  # thousands of scans would be planned one by one
-                paths = [self.shards[place].path for place in places]
-                some = [pl.scan_parquet(paths, glob=False)]
+            if scans and len(places) > 1:  # thousands of scans would be planned one by one
+                some = [self._scan(places)]
             frames += [self._widened(frame, dict(own)) for frame in some]
         return frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical")
 
@@ -149,9 +150,29 @@ class Table(NamedTuple):
         # Not by one select, which would make a row of nothing but these for a file without columns.
         return frame.with_columns(**absent).select(self.schema.names())
 
-    def _kind(self, place: int) -> tuple[bool, tuple[tuple[str, pl.DataType], ...]]:
+    def _kind(self, place: int) -> tuple[tuple[str, ...] | None, tuple[tuple[str, pl.DataType], ...]]:
         """What files have in common that can be read by one scan."""
-        return self.plain[place], tuple(self.columns[place].items())
+        said = self.said[place]
+        return None if said is None else tuple(said), tuple(self.columns[place].items())
+
+    def _scan(self, places: Sequence[int]) -> pl.LazyFrame:
+        """The rows of Parquet files with the same columns, in one scan; what folders say is joined on."""
+        paths = [str(self.shards[place].path) for place in places]
+        cells = [self.said[place] or {} for place in places]
+        if not cells[0]:
+            return pl.scan_parquet(paths, glob=False, hive_partitioning=False)
+        [path] = spare_names(self.schema, 1)
+        said = {name: pl.concat([cell[name] for cell in cells]) for name in cells[0]}
+        rows = pl.scan_parquet(paths, glob=False, hive_partitioning=False, include_file_paths=path)
+        return rows.join(
+            pl.LazyFrame({path: paths, **said}),
+            on=path,
+            how="left",
+            nulls_equal=False,
+            coalesce=True,
+            maintain_order="left",
+            validate="m:m",  # a path stands once, and checking costs a pass
+        ).select(list(self.columns[places[0]]))
 
 
 def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: bool = False) -> Table:
@@ -187,7 +208,7 @@ def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: 
         }
     )
     said = _partition_dtypes(files, schema)
-    frames, columns, plain = [], [], []
+    frames, columns, plain, cells = [], [], [], []
     for file, profile in zip(files, found, strict=True):
         own = pl.Schema({name: schema[name] for name in profile.schema})
         if not own and file.format in TEXT_FORMATS:  # rows without any field are rows
@@ -195,19 +216,21 @@ def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: 
         frame = kept.table(file, own, mixed)
         if frame is None:
             frame = _scan(file, own, mixed, plain=profile.plain and not mixed)
-        new = {
+        cell = {
             name: _partition(file, name, value, said[name])
             for name, value in file.partitions
             if name not in own
         }
+        new = {name: pl.lit(value).first() for name, value in cell.items()}
         columns.append({**own, **{name: said[name] for name in new}})
         if file.format not in TEXT_FORMATS:  # a column of nulls without a type gets that of the others
             others = (name for name, dtype in own.items() if profile.schema[name] != dtype)
             new |= {name: pl.lit(None, own[name]) for name in others}
         frames.append(frame.with_columns(**new) if new else frame)
         plain.append(file.format == "parquet" and not new)
+        cells.append(cell if file.format == "parquet" and len(cell) == len(new) else None)
     whole = pl.Schema({**schema, **{name: dtype for name, dtype in said.items() if name not in schema}})
-    return Table(files, whole, frames, columns, plain)
+    return Table(files, whole, frames, columns, plain, cells)
 
 
 def _partition_dtypes(files: Sequence[File], schema: pl.Schema) -> dict[str, pl.DataType]:
@@ -230,14 +253,13 @@ def _is_integer(text: str) -> bool:
     return bool(re.fullmatch("0|-?[1-9][0-9]{0,18}", text)) and -(2**63) <= int(text) < 2**63
 
 
-def _partition(file: File, name: str, value: str | None, dtype: pl.DataType) -> pl.Expr:
+def _partition(file: File, name: str, value: str | None, dtype: pl.DataType) -> pl.Series:
     """What a folder says of all rows below."""
     try:
-        cell = pl.Series([value], dtype=pl.String).cast(dtype)
+        return pl.Series([value], dtype=pl.String).cast(dtype)
     except pl.exceptions.PolarsError:
         problem = f"its folder says {name}={value!r}, but the column {name!r} of other files is {dtype}"
         raise TableError(file.written, problem) from None
-    return pl.lit(cell).first()
 
 
 def _refuse_disagreement(files: Sequence[File], profiles: Sequence[dtypes.Profile]) -> None:
@@ -301,7 +323,8 @@ def _inspect(file: File, key_columns: Sequence[str], kept: _Kept) -> dtypes.Prof
     profile = dtypes.Profile()
     try:
         if file.format == "parquet":
-            return dtypes.Profile(schema=dict(pl.read_parquet_schema(file.path)))
+            schema = pl.scan_parquet(file.path, glob=False, hive_partitioning=False).collect_schema()
+            return dtypes.Profile(schema=dict(schema))
         if file.format == "ipc":
             return dtypes.Profile(schema=dict(_scan_ipc(file).collect_schema()))
         if file.format == "csv":
@@ -327,7 +350,7 @@ def _infer_json(file: File, profile: dtypes.Profile, kept: _Kept) -> int:
 
 def _scan(file: File, schema: pl.Schema, mixed: frozenset[dtypes.Path], *, plain: bool) -> pl.LazyFrame:
     if file.format == "parquet":
-        return pl.scan_parquet(file.path, glob=False)
+        return pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
     if file.format == "ipc":
         return _scan_ipc(file)
     # scan_ndjson has no way to say that a path is no glob.
