@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ class Sizes:
         files: Files of one payload.
         tables: Tables of the batch.
         raw_clips: Clips to measure the saliency of.
+        shards: Files of the table that is in several.
     """
 
     rows: int = 10_000_000
@@ -48,10 +50,11 @@ class Sizes:
     files: int = 100_000
     tables: int = 200
     raw_clips: int = 60
+    shards: int = 200
 
     def scaled(self, scale: float) -> Sizes:
         """All of it, more or less."""
-        smallest = {"tables": 2, "raw_clips": 4}
+        smallest = {"tables": 2, "raw_clips": 4, "shards": 2}
         return Sizes(
             **{
                 one.name: max(round(getattr(self, one.name) * scale), smallest.get(one.name, 200))
@@ -375,6 +378,66 @@ def _workers(setting: Setting) -> Case:
     return Case("workers", title, contenders, targets)
 
 
+def _shards(setting: Setting) -> Case:
+    sizes = setting.sizes
+    table = _Table.of(setting, corpora.table(sizes.variant_rows), sizes.clips)
+    one_file = table.package("package, 1 file")
+    folder = setting.path(corpora.shards(sizes.variant_rows, sizes.shards))
+    # All are compared with the one file, so what is read of the shards has to be its rows, in its order.
+    to_one = replace(table, features=folder).package("package, shards to 1 file")
+    outputs = setting.work / "out"
+    template = [
+        str(outputs / "{stem}.parquet") if part == str(to_one.output) else part for part in to_one.command
+    ]
+    contenders = [
+        one_file,
+        replace(to_one, given=one_file.given),
+        Contender("package, shards to shards", template, outputs / "*.parquet", "joined", one_file.given),
+    ]
+    title = f"{sizes.variant_rows:,} rows x 22 columns Parquet in {sizes.shards} shards, or in 1 file"
+    return Case("shards", title, contenders)
+
+
+def _refresh(setting: Setting) -> Case:
+    """Labels and scores only: saliency takes the same time in either, and would hide what is measured."""
+    sizes = setting.sizes
+    table = _Table.of(setting, corpora.table(sizes.rows), sizes.clips)
+    labels, given = setting.path(corpora.labels(sizes.clips)), Path(table.features)
+    out, between = setting.work / "out.parquet", setting.work / "between.parquet"
+    scores = [part for scorer, path in table.scores.items() for part in ("--scores", f"{scorer}={path}")]
+    regex = ["--feature-key-regex", corpora.LABEL_REGEX]
+
+    def in_turn(*more: str) -> list[str]:
+        paths = ["--features", table.features, "--labels", labels, "--out", str(between)]
+        first = [*_PACKAGE, "mos-labels", "table", *paths, *regex]
+        paths = ["--features", str(between), *scores, "--out", str(out)]
+        second = [*_PACKAGE, "second-opinion", "table", *paths, *more]
+        return ["sh", "-c", f"{shlex.join(first)} && {shlex.join(second)} && rm {shlex.quote(str(between))}"]
+
+    def at_once(options: dict[str, str]) -> list[str]:
+        paths = ["--features", table.features, "--labels", labels, *scores, "--out", str(out)]
+        own = ["--label-options", json.dumps({"feature_key_regex": corpora.LABEL_REGEX})]
+        return [*_PACKAGE, "refresh", "table", *paths, *own, "--score-options", json.dumps(options)]
+
+    drop = {"missing_policy": "drop"}
+    contenders = [
+        Contender("labels, then scores", in_turn(), out, "joined", given),
+        Contender("package", at_once({}), out, "joined", given),
+        # Rows are missing from what these write, so they are compared with each other only.
+        Contender("the same, drop", in_turn("--missing-policy", "drop"), out, "joined"),
+        Contender("package, drop", at_once(drop), out, "joined"),
+    ]
+    text = "at most 0.5 x the runs one after another"
+    targets = [
+        Target(text, "package", 0.5, "labels, then scores"),
+        Target(f"with drop: {text}", "package, drop", 0.5, "the same, drop"),
+    ]
+    title = (
+        f"labels and 3 sidecars in one pass, {sizes.rows:,} rows x 22 columns Parquet, {sizes.clips:,} clips"
+    )
+    return Case("refresh", title, contenders, targets)
+
+
 def _startup(setting: Setting) -> Case:
     del setting  # needs nothing of it
     script = Path(sys.executable).with_name("polars-materialize")
@@ -420,6 +483,8 @@ CASES: dict[str, Callable[[Setting], Case]] = {
     "script": _script,
     "batch": _batch,
     "workers": _workers,
+    "shards": _shards,
+    "refresh": _refresh,
     "startup": _startup,
     "memory": _memory,
 }

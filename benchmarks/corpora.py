@@ -64,7 +64,7 @@ class Corpus:
     def bytes(self) -> int:
         """Roughly how much disk it takes."""
         size = self.size
-        if self.kind == "table":
+        if self.kind in {"table", "shards"}:
             return int(size["rows"] * (size["features"] + 2) * (24 if self.suffix == ".jsonl" else 7))
         if self.kind == "tables":
             return int(size["count"] * size["rows"] * 200)
@@ -89,6 +89,11 @@ def table(
     """A feature table with `low` to `high` rows a clip."""
     size = {"rows": rows, "features": features, "low": low, "high": high, "order": order, "key": key}
     return Corpus("table", suffix, size)
+
+
+def shards(rows: int, count: int) -> Corpus:
+    """The rows of `table(rows)` in a folder of files."""
+    return Corpus("shards", "", {**table(rows).size, "count": count})
 
 
 def sidecar(scorer: str, clips: int, *, key: str = "text") -> Corpus:

@@ -74,6 +74,18 @@ def _make_table(  # noqa: PLR0917 - called by name
         writer.close()
 
 
+def _make_shards(path: Path, seed: int, rows: int, count: int, **table: Any) -> None:
+    path.mkdir()
+    ends = [rows * (index + 1) // count for index in range(count)]
+    held, start, index = pl.DataFrame(), 0, 0
+    for chunk in _table_chunks(seed, rows, **table):
+        held = pl.concat([held, chunk]) if held.height else chunk
+        while index < count and ends[index] - start <= held.height:
+            size = ends[index] - start
+            held.head(size).write_parquet(path / f"shard_{index:05d}.parquet")
+            held, start, index = held.slice(size), ends[index], index + 1
+
+
 def _table_chunks(  # noqa: PLR0917
     seed: int, rows: int, features: int, low: int, high: int, order: str, key: str
 ) -> Iterator[pl.DataFrame]:
@@ -217,6 +229,7 @@ def _make_raw(path: Path, seed: int, count: int, width: int, height: int, frames
 
 KINDS: dict[str, Callable[..., None]] = {
     "table": _make_table,
+    "shards": _make_shards,
     "sidecar": _make_sidecar,
     "payloads": _make_payloads,
     "files": _make_files,

@@ -29,10 +29,11 @@ from polars_materialize.tables import (
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import polars as pl
 
+    from polars_materialize.chains import Attached
     from polars_materialize.provenance import Described
     from polars_materialize.tables import Table
 
@@ -45,21 +46,21 @@ class Joined:
 
     Attributes:
         table: The table.
-        attach: Gives rows of it the new columns.
+        attached: Gives rows of it the new columns.
         added: The new columns.
         drops: Whether rows may be missing then.
     """
 
     table: Table
-    attach: Callable[[pl.LazyFrame], pl.LazyFrame]
+    attached: Attached
     added: Mapping[str, pl.DataType]
     drops: bool
 
     def frame(self, shard: int | None = None) -> pl.LazyFrame:
         """All rows, or those of one file with the columns that it has, with the new columns."""
         if shard is None:
-            return self.attach(self.table.whole())
-        frame = self.attach(self.table.shard(shard))
+            return self.attached.all(self.table.whole())
+        frame = self.attached.some(self.table.shard(shard))
         kept = {*self.table.columns[shard], *self.added}
         return frame.select(name for name in frame.collect_schema().names() if name in kept)
 

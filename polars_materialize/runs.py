@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from polars_materialize import reports
-from polars_materialize.chains import Chain
+from polars_materialize.chains import Attached, Chain
 from polars_materialize.errors import InputChangedError, OptionError, OutputError
 from polars_materialize.outputs import Joined, Outputs, check_target
 from polars_materialize.paths import Readers
@@ -253,8 +253,8 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
     chain.check()
     outputs.check(chain.schema_after())
     evidence = chain.evidence(lf)
-    frames = [found.frame.lazy() for found in evidence]
-    joined = Joined(opened, lambda rows: chain.attach(rows, frames), chain.added, chain.drops)
+    attached = Attached(chain, [found.frame for found in evidence])
+    joined = Joined(opened, attached, chain.added, chain.drops)
     audits = [
         part.audit(plan, found, {})
         for part, plan, found in zip(run.parts, plans.values(), evidence, strict=True)
