@@ -11,6 +11,7 @@ import glob
 import itertools
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import polars as pl
@@ -18,15 +19,19 @@ from polars.io.plugins import register_io_source
 
 from polars_materialize.errors import TableError, first_line
 from polars_materialize.names import refuse_patterns
+from polars_materialize.stores import check_storage_options
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds, strict
 from polars_materialize.tables.files import TEXT_FORMATS, Dialect, File, find, is_small
 from polars_materialize.tables.parallel import in_order
+from polars_materialize.tables.scans import parquet_schema, scan_ipc, scan_parquet
 from polars_materialize.tables.sinks import check_sink, sink_table, staged, write, write_spliced
 from polars_materialize.tables.splice import Splice
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Sequence
+
+    from polars_materialize.stores import StorageOptions
 
 __all__ = [
     "Dialect",
@@ -51,7 +56,9 @@ KEPT_BYTES = 2**28
 """How much of a table that was parsed to find its schema a run keeps."""
 
 
-def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
+def scan_table(
+    path: str | os.PathLike[str], *, storage_options: StorageOptions | None = None
+) -> pl.LazyFrame:
     """Opens a table file of any known format as a LazyFrame, with nothing lost.
 
     The suffix decides: `.parquet .pq .jsonl .ndjson .json .csv .arrow .feather .ipc`, text formats
@@ -61,7 +68,10 @@ def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
 
     Args:
         path: A file, or a glob such as `shards/*.parquet`. The files of a glob are one table, in the
-            order of their names; a column that some of them lack is null there.
+            order of their names; a column that some of them lack is null there. Or the url of an object
+            (`s3:// gs:// az:// https://`); text is copied to a temporary file then.
+        storage_options: How to reach a store, beside what the environment says: `aws_region`,
+            `aws_endpoint_url`, `aws_access_key_id`, ... as Polars names them.
 
     Returns:
         The rows of the file or files, in order.
@@ -79,7 +89,7 @@ def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
         ...     scan_table(path).collect().rows()
         [('a', nan, None), ('b', None, 'late')]
     """
-    return scan_files(find(path))
+    return scan_files(find(path, storage_options=check_storage_options(storage_options)))
 
 
 def scan_files(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: bool = False) -> pl.LazyFrame:
@@ -174,14 +184,14 @@ def _inspect(file: File, key_columns: Sequence[str], kept: _Kept) -> dtypes.Prof
     profile = dtypes.Profile()
     try:
         if file.format == "parquet":
-            return dtypes.Profile(schema=dict(pl.read_parquet_schema(file.path)))
+            return dtypes.Profile(schema=dict(parquet_schema(file)))
         if file.format == "ipc":
-            return dtypes.Profile(schema=dict(_scan_ipc(file).collect_schema()))
+            return dtypes.Profile(schema=dict(scan_ipc(file).collect_schema()))
         if file.format == "csv":
             return csv.infer(file, key_columns)
         rows = _infer_json(file, profile, kept)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise TableError(file.written, f"cannot be read: {first_line(error)}") from None
+        raise TableError(file.written, f"cannot be read: {_said(file, error)}") from None
     if not rows and file.format == "jsonl":
         raise TableError(file.written, chunks.EMPTY)
     profile.plain &= file.format == "jsonl"
@@ -200,12 +210,13 @@ def _infer_json(file: File, profile: dtypes.Profile, kept: _Kept) -> int:
 
 def _scan(file: File, schema: pl.Schema, mixed: frozenset[dtypes.Path], *, plain: bool) -> pl.LazyFrame:
     if file.format == "parquet":
-        return pl.scan_parquet(file.path, glob=False)
+        return scan_parquet(file)
     if file.format == "ipc":
-        return _scan_ipc(file)
+        return scan_ipc(file)
+    plain = plain and isinstance(file.path, Path)  # a scan by path would not keep a copy
     # scan_ndjson has no way to say that a path is no glob.
     if plain and file.format == "jsonl" and not glob.has_magic(str(file.path)):
-        return pl.scan_ndjson(file.path, schema=dict(schema))
+        return pl.scan_ndjson(file.local(), schema=dict(schema))
     if plain and file.format == "csv":
         return csv.scan(file, schema)
 
@@ -276,15 +287,6 @@ def _json_chunks(file: File) -> Iterator[chunks.Chunk]:
     if file.format == "jsonl":
         return chunks.read_lines(file)
     return (chunk for chunk, _ in chunks.read_documents([file], ("rows",), single=False))
-
-
-def _scan_ipc(file: File) -> pl.LazyFrame:
-    with file.path.open("rb") as stream:
-        magic = stream.read(6)
-    if magic == b"ARROW1":
-        return pl.scan_ipc(file.path, glob=False)
-    # The streaming layout has no index at its end to scan by.
-    return pl.read_ipc_stream(file.path).lazy()
 
 
 class Records(NamedTuple):
@@ -371,7 +373,11 @@ def _read_file(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:
     try:
         yield from _read_rows(file, key_columns)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise TableError(file.written, f"cannot be read: {first_line(error)}") from None
+        raise TableError(file.written, f"cannot be read: {_said(file, error)}") from None
+
+
+def _said(file: File, error: Exception) -> str:
+    return first_line(error) if isinstance(file.path, Path) else file.path.explain(error)
 
 
 def _read_rows(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:

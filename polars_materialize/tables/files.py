@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 from polars_materialize.errors import TableError
+from polars_materialize.stores import Place, Url, find_objects, is_url, locate
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
+
+    from polars_materialize.stores import StorageOptions
 
 Format = Literal["parquet", "jsonl", "json", "csv", "ipc", "xml"]
 
@@ -28,6 +31,8 @@ SUFFIXES: dict[str, Format] = {
     ".ipc": "ipc",
 }
 SMALL_BYTES = 2**16
+SCANNED: tuple[Format, ...] = ("parquet", "ipc")
+"""What Polars reads by ranges, and so where it is; all else is read as a whole, and more than once."""
 COMPRESSIONS: dict[str, Literal["gzip", "zstd"]] = {".gz": "gzip", ".zst": "zstd"}
 TEXT_FORMATS: tuple[Format, ...] = ("jsonl", "json", "csv")
 EXPECTED = f"{' '.join(SUFFIXES)}, and for text formats also {' '.join(COMPRESSIONS)}"
@@ -62,18 +67,18 @@ PLAIN = Dialect()
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file: where it is, and how the user wrote it.
+    """One file or object: where it is, and how the user wrote it.
 
     Attributes:
         written: The path for messages, columns and reports, as the user wrote it.
-        path: The path to open.
+        path: Where it is.
         format: What its suffix says.
         compression: What its last suffix says, if it is a compressed text file.
         dialect: How its text is laid out.
     """
 
     written: str
-    path: Path
+    path: Place
     format: Format
     compression: Literal["gzip", "zstd"] | None = None
     dialect: Dialect = PLAIN
@@ -84,16 +89,19 @@ class File:
         written: str | os.PathLike[str],
         base_dir: Path | None = None,
         dialect: Dialect = PLAIN,
+        *,
+        storage_options: StorageOptions | None = None,
+        place: Place | None = None,
     ) -> File:
-        """The file that `written` names, relative to `base_dir`.
+        """The file that `written` names, relative to `base_dir`; or the one at `place`, which was found.
 
         Raises:
-            TableError: If the suffix is not of a known format.
+            TableError: If the suffix is not of a known format, or a url is not one of an object.
         """
         text = str(written)
         _refuse_unwritable(text)
-        path = Path(text) if base_dir is None else base_dir / text
-        name = Path(text.lower())
+        path = locate(text, base_dir, storage_options) if place is None else place
+        name = Path((path.address.path if isinstance(path, Url) else text).lower())
         compression = COMPRESSIONS.get(name.suffix)
         if compression is not None:
             name = name.with_suffix("")
@@ -103,7 +111,18 @@ class File:
         if known is None or (compression is not None and known not in TEXT_FORMATS):
             hint = "; or say the format (polars-materialize formats lists them)" if dialect.evidence else ""
             raise TableError(text, f"unknown kind of table; expected one of {EXPECTED}{hint}")
+        if isinstance(path, Url):
+            path.copied |= known not in SCANNED
         return cls(text, path, known, compression, dialect)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a file of this machine, or is read from a copy here."""
+        return isinstance(self.path, Path) or self.path.copied
+
+    def local(self) -> Path:
+        """The file of this machine that holds its bytes, for as long as this is there."""
+        return self.path if isinstance(self.path, Path) else self.path.local()
 
     def open(self) -> BinaryIO:
         """Opens the file's bytes, decompressed."""
@@ -112,7 +131,7 @@ class File:
         import pyarrow as pa  # noqa: PLC0415 - only compressed files need it
 
         # Unlike a plain gzip reader this takes files of several members and refuses truncated ones.
-        stream = pa.input_stream(str(self.path), compression=self.compression)
+        stream = pa.input_stream(str(self.local()), compression=self.compression)
         return cast("BinaryIO", io.BufferedReader(stream))
 
 
@@ -122,8 +141,9 @@ def find(
     *,
     folders: bool = False,
     dialect: Dialect = PLAIN,
+    storage_options: StorageOptions | None = None,
 ) -> list[File]:
-    """The files that a path, a glob or (with `folders`) a folder means, sorted by name.
+    """The files that a path, a url, a glob or (with `folders`) a folder means, sorted by name.
 
     A path that exists is taken as it is, even if it holds glob characters. Hidden files in a folder
     are passed over.
@@ -141,6 +161,9 @@ def find(
     """
     text = str(written)
     _refuse_unwritable(text)
+    if is_url(text):
+        urls = find_objects(text, storage_options, folders=folders)
+        return [File.of(url.written, dialect=dialect, place=url) for url in urls]
     path = Path(text) if base_dir is None else base_dir / text
     if path.is_file():
         return [File.of(text, base_dir, dialect)]
@@ -166,6 +189,8 @@ def find(
 
 def is_small(file: File) -> bool:
     """Whether reading a file takes so little that what is done around it counts more."""
+    if isinstance(file.path, Url):
+        return 0 <= file.path.size <= SMALL_BYTES
     try:
         return file.path.stat().st_size <= SMALL_BYTES
     except OSError:

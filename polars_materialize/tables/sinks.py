@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import polars as pl
 
 from polars_materialize.errors import MaterializeError, OutputError, first_line, listing
+from polars_materialize.stores import Url, check_storage_options, uploaded
 from polars_materialize.tables.batches import each_batch
 from polars_materialize.tables.dtypes import instance
 from polars_materialize.tables.files import TEXT_FORMATS, File
@@ -22,6 +23,7 @@ from polars_materialize.tables.files import TEXT_FORMATS, File
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from polars_materialize.stores import Place, StorageOptions
     from polars_materialize.tables.splice import Splice
 
 GROUP_ROWS = 131_072
@@ -31,7 +33,12 @@ MORSEL_ROWS = 20_000
 """Rows that Polars streams at a time; smaller than its own choice, which took half as much memory again."""
 
 
-def sink_table(lf: pl.LazyFrame | pl.DataFrame, path: str | os.PathLike[str]) -> None:
+def sink_table(
+    lf: pl.LazyFrame | pl.DataFrame,
+    path: str | os.PathLike[str],
+    *,
+    storage_options: StorageOptions | None = None,
+) -> None:
     """Collects a frame into a table file, atomically; the suffix decides the format.
 
     The frame is streamed, so it need not fit into memory. Folders are made. A failed or interrupted
@@ -40,7 +47,9 @@ def sink_table(lf: pl.LazyFrame | pl.DataFrame, path: str | os.PathLike[str]) ->
 
     Args:
         lf: The rows to write, in order.
-        path: Where to; see `scan_table` for the suffixes.
+        path: Where to; see `scan_table` for the suffixes. To `s3://` what is complete in a temporary file is
+            sent from there, and takes the place of an older object as a whole.
+        storage_options: See `scan_table`.
 
     Raises:
         TableError: If the suffix is unknown.
@@ -56,7 +65,7 @@ def sink_table(lf: pl.LazyFrame | pl.DataFrame, path: str | os.PathLike[str]) ->
         ]}
     """
     frame = lf.lazy()
-    file = File.of(path)
+    file = File.of(path, storage_options=check_storage_options(storage_options))
     check_sink(file, frame.collect_schema())
     with staged(file.written, file.path) as part:
         write(frame, file, part)
@@ -174,14 +183,24 @@ def _sink_document(frame: pl.LazyFrame, file: File, stream: BinaryIO) -> None:
 
 
 @contextlib.contextmanager
-def staged(written: str, path: Path) -> Iterator[Path]:
+def staged(written: str, path: Place) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` when the block ends well.
+
+    For an object it is a temporary file, which is sent then.
 
     Several blocks may be nested: each is complete and on the disk before the outermost is renamed.
 
     Raises:
         OutputError: If the folder or the file cannot be made.
     """
+    if isinstance(path, Url):
+        try:
+            with uploaded(path) as part:
+                yield part
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OutputError(f"{written}: could not be written: {reason}", path=written) from None
+        return
     target = Path(os.path.realpath(path))  # a link keeps pointing where it points
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
