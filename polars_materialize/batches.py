@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -32,12 +31,14 @@ from polars_materialize.reports import table as table_of
 from polars_materialize.runs import Context, Memo, PathLike, builtins
 from polars_materialize.saliency_runs import check_saliency_table, run_saliency_table
 from polars_materialize.score_runs import check_score_table, run_score_table
+from polars_materialize.stores import check_storage_options, local_folder, locate, refuse_url
 from polars_materialize.tables import find, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from polars_materialize.provenance import Described
+    from polars_materialize.stores import StorageOptions
 
 Table = TypeVar("Table", bound=msgspec.Struct)
 
@@ -165,6 +166,7 @@ def run_batch(
     report_json: PathLike | None = None,
     report_md: PathLike | None = None,
     fail_fast: bool = False,
+    storage_options: StorageOptions | None = None,
     argv: Sequence[str] = (),
     on_failure: Callable[[str, str], None] | None = None,
     progress: Callable[..., None] | None = None,
@@ -181,6 +183,7 @@ def run_batch(
         report_json: Where to write the report.
         report_md: Where to write it for people.
         fail_fast: Stop at the first table that fails; the report then ends with it.
+        storage_options: See `scan_table`; they come before the manifest's own. Never written anywhere.
         argv: The command line's arguments, for the report.
         on_failure: Called with the id and the message of a table that failed, when it does.
         progress: Called with how many are done and of how many, and of what if that is not clips.
@@ -195,6 +198,9 @@ def run_batch(
     if kind not in KINDS:
         raise OptionError(f"kind: {kind!r}; expected one of {' '.join(KINDS)}")
     form = KINDS[kind]
+    refuse_url(manifest, "manifest")
+    local_folder(base_dir)
+    given = check_storage_options(storage_options)
     read = read_manifest(manifest, table=form.table, options=form.options, form=form.form, base_dir=base_dir)
     outputs = {
         name: os.fspath(path)
@@ -202,6 +208,7 @@ def run_batch(
         if path is not None
     }
     _check_tables(read, form, outputs)
+    options = {**read.storage_options, **given}
     with Hasher() as hasher:
         context = Context(
             entrypoint=f"{kind} batch",
@@ -211,6 +218,7 @@ def run_batch(
             manifest=(describe_bytes(read.written, read.content), read.path),
             progress=progress,
             memo=Memo(),
+            storage_options=options,
         )
         entries: list[dict[str, Any]] = []
         inputs = _Gathered()
@@ -248,7 +256,7 @@ def run_batch(
             outputs={"tables": written},
         ),
     )
-    _write_reports(report, form, outputs)
+    _write_reports(report, form, outputs, options)
     return report
 
 
@@ -308,7 +316,8 @@ def _describe_inputs(
     found: dict[str, Described | list[Described]] = {}
     for name, path in form.inputs(table):
         try:
-            files = [(file.written, file.path) for file in find(path, context.base_dir, folders=True)]
+            found_files = find(path, context.base_dir, folders=True, storage_options=context.storage_options)
+            files = [(file.written, file.path) for file in found_files]
         except MaterializeError:
             files = [context.locate(path)]
         role = found.setdefault(name.partition("[")[0], [])
@@ -354,10 +363,12 @@ def _totals(entries: Sequence[Mapping[str, Any]], form: Kind[Table]) -> dict[str
     }
 
 
-def _write_reports(report: BatchReport, form: Kind[Table], outputs: Mapping[str, str]) -> None:
+def _write_reports(
+    report: BatchReport, form: Kind[Table], outputs: Mapping[str, str], options: StorageOptions
+) -> None:
     texts = {"report_json": to_json(report), "report_md": to_markdown(report, form).encode()}
     for name, written in outputs.items():
-        with staged(written, Path(written)) as part:
+        with staged(written, locate(written, None, options)) as part:
             part.write_bytes(texts[name])
 
 

@@ -1,11 +1,13 @@
 """Batch manifests: read whole and checked whole, before anything runs.
 
-A manifest is `{"defaults": {...}, "formats": {...}, "tables": [...]}`. Top-level names that begin with `_`
-are comments. Every error names the place as a JSON path, such as `$.tables[1].missing_policy`.
+A manifest is `{"defaults": {...}, "formats": {...}, "storage_options": {...}, "tables": [...]}`. Top-level
+names that begin with `_` are comments. Every error names the place as a JSON path, such as
+`$.tables[1].missing_policy`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import types
@@ -16,9 +18,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from polars_materialize.errors import ManifestError, did_you_mean, listing
+from polars_materialize.errors import ManifestError, MaterializeError, OptionError, did_you_mean, listing
 from polars_materialize.formats import LabelFormat, ScoreFormat, list_formats
 from polars_materialize.paths import Readers
+from polars_materialize.stores import StorageOptions, check_storage_options, is_url, parse, refuse_output
+from polars_materialize.stores import real as locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,13 +40,15 @@ class Manifest(Generic[Table]):
         base_dir: What its relative paths are relative to.
         content: Its bytes, as they were read.
         tables: Its tables, defaults filled in.
+        storage_options: How stores are reached; never shown.
     """
 
     written: str
     path: Path
     base_dir: Path
-    content: bytes
+    content: bytes = dataclasses.field(repr=False)
     tables: list[Table]
+    storage_options: StorageOptions = dataclasses.field(default_factory=dict, repr=False)
 
 
 def read_manifest(
@@ -67,7 +73,8 @@ def read_manifest(
     """
     written = os.fspath(path)
     raw, content = _load(written)
-    known = ("defaults", "formats", "tables") if form is not None else ("defaults", "tables")
+    known: tuple[str, ...] = ("defaults", "storage_options", "tables")
+    known = ("formats", *known) if form is not None else known
     for name in content:
         if name not in known and not name.startswith("_"):
             raise ManifestError(
@@ -90,7 +97,15 @@ def read_manifest(
         tables.append(_convert(written, {**defaults, **given}, table, place))
     _check_ids(written, tables)
     folder = Path(written).parent if base_dir is None else Path(base_dir)
-    return Manifest(written, Path(written), folder, raw, tables)
+    return Manifest(written, Path(written), folder, raw, tables, _storage_options(written, content))
+
+
+def _storage_options(written: str, content: Mapping[str, object]) -> StorageOptions:
+    try:
+        return check_storage_options(content.get("storage_options"))
+    except OptionError as error:
+        place, _, problem = str(error).partition(": ")
+        raise ManifestError(written, problem, place=f"$.{place}") from None
 
 
 def _formats(
@@ -243,19 +258,33 @@ def check_paths(
         ManifestError: Names both places.
     """
     taken = {os.path.realpath(manifest.path): "the manifest"}
-    outputs = [(place, Path(path)) for place, path in reports]
+    outputs: list[tuple[str, Path | None, str]] = [(place, None, path) for place, path in reports]
     inputs: list[tuple[str, str]] = []
     for index, table in enumerate(manifest.tables):
         paths = paths_of(table)
         place = f"$.tables[{index}]"
-        outputs += [(f"{place}.{field}", manifest.base_dir / path) for field, path in paths.outputs]
+        outputs += [(f"{place}.{field}", manifest.base_dir, path) for field, path in paths.outputs]
         inputs += [(f"{place}.{field}", path) for field, path in paths.inputs]
+    _check_urls(manifest, inputs, [(place, path) for place, _, path in outputs])
     readers = Readers(manifest.base_dir, inputs)
-    for place, path in outputs:
-        real = os.path.realpath(path)
+    for place, folder, path in outputs:
+        real = locate(folder, path)
         if real in taken:
             raise ManifestError(manifest.written, f"is also {taken[real]}", place=place)
         taken[real] = place
         other = readers.of(real)
         if other is not None:
             raise ManifestError(manifest.written, f"is also an input, {other}", place=place)
+
+
+def _check_urls(
+    manifest: Manifest[Table], inputs: Sequence[tuple[str, str]], outputs: Sequence[tuple[str, str]]
+) -> None:
+    """Refuses urls that name no object, hold secrets, or cannot be written to."""
+    for paths, check in ((inputs, parse), (outputs, refuse_output)):
+        for place, path in paths:
+            try:
+                if is_url(path):
+                    check(path)
+            except MaterializeError as error:
+                raise ManifestError(manifest.written, str(error), place=place) from None

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
+import polars as pl
 
 from polars_materialize import reports
-from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError
+from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError, first_line
 from polars_materialize.paths import Readers
 from polars_materialize.provenance import Hasher, Inputs, describe, file_state, run_provenance
+from polars_materialize.stores import check_storage_options, local_folder, locate, real, refuse_output
 from polars_materialize.tables import (
     File,
     Splice,
@@ -32,10 +34,9 @@ from polars_materialize.tables import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    import polars as pl
-
     from polars_materialize.joins import Evidence, Plan
     from polars_materialize.provenance import Described
+    from polars_materialize.stores import Place, StorageOptions
 
 
 PathLike = str | os.PathLike[str]
@@ -101,6 +102,7 @@ class Context:
         manifest: The manifest that the table is from, described as it was read, and where it is.
         progress: Told how much is done, of how much, and (if not clips) of what.
         memo: What tables of a batch share.
+        storage_options: How stores are reached; never shown.
     """
 
     entrypoint: str
@@ -110,6 +112,7 @@ class Context:
     manifest: tuple[Described, Path] | None = None
     progress: Callable[..., None] | None = None
     memo: Memo | None = None
+    storage_options: StorageOptions | None = field(default=None, repr=False)
 
     def read(
         self,
@@ -120,9 +123,17 @@ class Context:
         """Evidence; for a batch see `Memo.read`, a single run has nobody to share it with."""
         return read() if self.memo is None else self.memo.read(entries, read, *options)
 
-    def locate(self, written: str) -> tuple[str, Path]:
+    def locate(self, written: str) -> tuple[str, Place]:
         """A path as written, and where it is."""
+        return written, locate(written, self.base_dir, self.storage_options)
+
+    def place(self, written: str) -> tuple[str, Path]:
+        """As `locate`, for what can be on this machine only."""
         return written, Path(written) if self.base_dir is None else self.base_dir / written
+
+    def find(self, written: str) -> list[File]:
+        """The files that a path, a url or a glob of them means."""
+        return find(written, self.base_dir, storage_options=self.storage_options)
 
 
 @dataclass(frozen=True)
@@ -145,7 +156,7 @@ class Run(Generic[AnyPlan, AnyEvidence, Audit]):
     source: str
     target: str
     role: str
-    files: Iterable[tuple[str, Path]]
+    files: Iterable[tuple[str, Place]]
     paths: Iterable[str]
     key_column: str | None
     plan: Callable[[pl.Schema], AnyPlan]
@@ -162,11 +173,15 @@ def single_run(
     base_dir: PathLike | None,
     hashed: bool,
     progress: Callable[..., None] | None = None,
+    storage_options: StorageOptions | None = None,
 ) -> Iterator[Context]:
     """What a run of one table is part of, for as long as it lasts."""
-    base = None if base_dir is None else Path(base_dir)
+    options = check_storage_options(storage_options)
+    base = local_folder(base_dir)
     with Hasher() if hashed else contextlib.nullcontext() as hasher:
-        yield Context(entrypoint, argv=argv, base_dir=base, hasher=hasher, progress=progress)
+        yield Context(
+            entrypoint, argv=argv, base_dir=base, hasher=hasher, progress=progress, storage_options=options
+        )
 
 
 def check_outputs(table: msgspec.Struct, target: str = "out") -> None:
@@ -181,11 +196,16 @@ def check_outputs(table: msgspec.Struct, target: str = "out") -> None:
     """
     try:
         File.of(getattr(table, target))
-    except TableError as error:
+        refuse_output(getattr(table, target))
+    except (OutputError, TableError) as error:
         raise OptionError(f"{target}: {error}", option=target) from None
     audit_json: str | None = getattr(table, "audit_json")  # noqa: B009 - every table has it
     if audit_json is not None and (not audit_json.strip() or "\0" in audit_json):
         raise OptionError("audit_json: expected a path", option="audit_json")
+    try:
+        refuse_output(audit_json or "")
+    except (OutputError, TableError) as error:
+        raise OptionError(f"audit_json: {error}", option="audit_json") from None
 
 
 def check_entry(check: Callable[[Entry], None], entry: Entry, place: str) -> None:
@@ -204,9 +224,9 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[AnyPlan, AnyEvid
         name: getattr(table, name) for name in (run.source, run.target, "audit_json")
     }
     source, target, audit_json = str(paths[run.source]), str(paths[run.target]), paths["audit_json"]
-    out = File.of(target, context.base_dir)
+    out = File.of(target, context.base_dir, storage_options=context.storage_options)
     inputs = Inputs(context.hasher)
-    features = find(source, context.base_dir)
+    features = context.find(source)
     inputs.add(run.source, ((file.written, file.path) for file in features))
     inputs.add(run.role, run.files)
     if context.manifest is not None:
@@ -216,7 +236,7 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[AnyPlan, AnyEvid
 
     readers = Readers(context.base_dir, [(pattern, pattern) for pattern in (source, *run.paths)])
     for path in written:
-        pattern = readers.of(os.path.realpath(context.locate(path)[1]))
+        pattern = readers.of(real(context.base_dir, path))
         if pattern is not None:
             problem = f"would be an input too, by {pattern!r}; expected a place outside of it"
             raise OutputError(f"{path}: {problem}", path=path)
@@ -224,7 +244,11 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[AnyPlan, AnyEvid
     lf = scan_files(features, [run.key_column] if run.key_column else [], keep=True)
     plan = run.plan(lf.collect_schema())
     check_sink(out, plan.side.attach(lf, plan.side.evidence_schema.to_frame().lazy()).collect_schema())
-    evidence = run.evidence(plan, plan.side.distinct_values(lf).collect())
+    try:
+        values = plan.side.distinct_values(lf).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:  # a store or a disk that went away meanwhile
+        raise TableError(source, f"cannot be read: {first_line(error)}") from None
+    evidence = run.evidence(plan, values)
     joined = plan.side.attach(lf, evidence.frame.lazy())
     with contextlib.ExitStack() as stack:
         if audit_json is not None:

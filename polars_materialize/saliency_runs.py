@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from polars_materialize.options import FrameSelection, TemporalAggregator
+    from polars_materialize.stores import StorageOptions
 
 
 def materialize_saliency(
@@ -48,6 +50,7 @@ def materialize_saliency(
     default_width: int = 0,
     default_height: int = 0,
     decode_timeout_s: float = 300.0,
+    storage_options: StorageOptions | None = None,
     hashed: bool = True,
     argv: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
@@ -84,6 +87,7 @@ def materialize_saliency(
         default_width: See `add_saliency`.
         default_height: See `add_saliency`.
         decode_timeout_s: See `add_saliency`.
+        storage_options: See `scan_table`; never written anywhere.
         hashed: Hash inputs and output for the audit; without, its hashes are null and the run is quicker.
             Clips are not hashed.
         argv: The command line's arguments, for the audit.
@@ -138,7 +142,14 @@ def materialize_saliency(
         **msgspec.structs.asdict(options),
     )
     entrypoint = "saliency table" if argv else "materialize_saliency"
-    with single_run(entrypoint, argv=argv, base_dir=base_dir, hashed=hashed, progress=progress) as context:
+    with single_run(
+        entrypoint,
+        argv=argv,
+        base_dir=base_dir,
+        hashed=hashed,
+        progress=progress,
+        storage_options=storage_options,
+    ) as context:
         return run_saliency_table(table, context)
 
 
@@ -146,6 +157,7 @@ def run_saliency_table(table: SaliencyTable, context: Context) -> SaliencyAudit:
     """Runs one table of saliency; see `materialize_saliency`."""
     check_saliency_table(table)
     model = [] if table.model_path is None else [context.locate(table.model_path)]
+    outputs = [context.locate(path)[1] for path in (table.output, table.audit_json) if path is not None]
 
     def plan(schema: pl.Schema) -> SaliencyPlan:
         return plan_saliency(
@@ -154,9 +166,7 @@ def run_saliency_table(table: SaliencyTable, context: Context) -> SaliencyAudit:
             load_stage(table, context.base_dir, None),
             table=table.input,
             base_dir=context.base_dir,
-            outputs=[
-                context.locate(path)[1] for path in (table.output, table.audit_json) if path is not None
-            ],
+            outputs=[place for place in outputs if isinstance(place, Path)],
             progress=context.progress,
         )
 
