@@ -55,7 +55,7 @@ def _described_object(written: str, url: Url, *, hashed: bool) -> Described:
     digest = None
     with contextlib.suppress(StoreError, InputChangedError):  # what can be said of it is said
         digest = sha256(url) if hashed else None
-    return _described(written, "file", digest, state[0])
+    return _described(written, "file", digest, _size(state))
 
 
 def describe_bytes(written: str, content: bytes) -> Described:
@@ -203,8 +203,12 @@ class _Watched:
 
     def described(self) -> Described:
         digest = None if self.digest is None else self.digest.result()
-        size = None if self.state is None else self.state[0]
-        return _described(self.written, "file", digest, size)
+        return _described(self.written, "file", digest, _size(self.state))
+
+
+def _size(state: tuple[Any, ...] | None) -> int | None:
+    """The size in a state; none if there is no file, or its server does not say."""
+    return state[0] if state is not None and state[0] >= 0 else None
 
 
 def file_state(path: Place) -> tuple[Any, ...] | None:

@@ -382,6 +382,23 @@ def test_options_from_python_come_before_those_of_the_manifest(bucket, options, 
     assert SECRET not in repr(report)
 
 
+def test_saliency_of_a_table_in_a_store(bucket, options, tmp_path):
+    (tmp_path / "a.yuv").write_bytes(bytes(64 * 48 * 3 // 2))
+    url = bucket.put("f.csv", "src,width,height\na.yuv,64,48\n")
+    audit = pm.materialize_saliency(
+        url, bucket.url("out.parquet"), base_dir=tmp_path, storage_options=options
+    )
+    assert (audit.ok, audit.failed) == (1, 0)
+    out = pm.scan_table(bucket.url("out.parquet"), storage_options=options).collect()
+    assert out.get_column("saliency_status").to_list() == ["ok"]
+
+
+def test_plans_do_not_show_options(bucket, options):
+    pm.sink_table(TABLE, bucket.url("t.parquet"), storage_options=options)
+    lf = pm.scan_table(bucket.url("t.parquet"), storage_options=options)
+    assert SECRET not in lf.explain() + repr(lf) + lf._repr_html_()
+
+
 def test_signals_of_tables_in_a_store(bucket, options, tmp_path):
     fill(bucket, tmp_path)
     report = pm.audit_tables(
@@ -547,7 +564,10 @@ def one_line(error):
         ({}, "no such object"),
         ({"bucket": "no-such-bucket"}, "no such bucket"),
         ({"aws_skip_signature": "true"}, "not permitted; check the credentials"),
-        ({"aws_endpoint_url": "http://127.0.0.1:9"}, "the store at http://127.0.0.1:9 cannot be reached"),
+        (
+            {"aws_endpoint_url": "http://127.0.0.1:9", "max_retries": 1},
+            "the store at http://127.0.0.1:9 cannot be reached",
+        ),
         ({"aws_regoin": "x"}, "storage_options: 'aws_regoin' is no option of this kind of store"),
     ],
 )
@@ -567,7 +587,7 @@ def test_what_stores_refuse_is_one_line(changed, problem, suffix, bucket, option
     ("changed", "problem"),
     [
         ({"bucket": "no-such-bucket"}, "no such bucket"),
-        ({"aws_endpoint_url": "http://127.0.0.1:9"}, "cannot be reached"),
+        ({"aws_endpoint_url": "http://127.0.0.1:9", "max_retries": 1}, "cannot be reached"),
     ],
 )
 def test_what_cannot_be_sent_is_one_line(changed, problem, bucket, options):

@@ -40,7 +40,9 @@ class State(NamedTuple):
     @classmethod
     def of(cls, meta: Any) -> State:
         """The state in what obstore knows of an object."""
-        return cls(meta["size"], meta["e_tag"], int(meta["last_modified"].timestamp()))
+        # Azure quotes its tags in some answers and not in others.
+        e_tag = meta["e_tag"] and meta["e_tag"].strip('"')
+        return cls(meta["size"], e_tag, int(meta["last_modified"].timestamp()))
 
     def is_other(self, state: State | None) -> bool:
         """Whether two states are not of one version; what either does not say is not compared."""

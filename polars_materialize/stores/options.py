@@ -12,8 +12,10 @@ from polars_materialize.errors import OptionError
 StorageOptions = Mapping[str, str | int | bool]
 """Options by name, as Polars names them: `aws_region`, `aws_endpoint_url`, `google_service_account`, ..."""
 
-RETRIES = 2
-RETRY_SECONDS = 15
+RETRIES = 5
+"""How often something is asked again; a port where nobody listens is given up after about three seconds."""
+RETRY_SECONDS = 60
+BACKOFF = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2}
 CONNECT_SECONDS = 5
 REQUEST_TIMEOUT = "1h"
 """How long one request may take; the whole of a large object is one, and its default is half a minute."""
@@ -118,6 +120,7 @@ def for_obstore(own: Mapping[str, str]) -> dict[str, Any]:
     retries: dict[str, Any] = {
         "max_retries": int(own.get("max_retries", RETRIES)),
         "retry_timeout": timedelta(seconds=RETRY_SECONDS),
+        "backoff": BACKOFF,
     }
     return {"config": config, "client_options": client, "retry_config": retries}
 

@@ -66,7 +66,7 @@ class Web:
             try:
                 return self._ask_once(request)
             except _BusyError:
-                time.sleep(0.2 * 2**attempt)
+                time.sleep(0.1 * 2**attempt)
         return self._ask_once(request)
 
     def _ask_once(self, request: Request) -> HTTPResponse:
