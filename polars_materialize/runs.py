@@ -16,10 +16,17 @@ import msgspec
 import polars as pl
 
 from polars_materialize import reports
-from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError, first_line
+from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError
 from polars_materialize.paths import Readers
 from polars_materialize.provenance import Hasher, Inputs, describe, file_state, run_provenance
-from polars_materialize.stores import check_storage_options, local_folder, locate, real, refuse_output
+from polars_materialize.stores import (
+    check_storage_options,
+    in_one_line,
+    local_folder,
+    locate,
+    real,
+    refuse_output,
+)
 from polars_materialize.tables import (
     File,
     Splice,
@@ -247,7 +254,7 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[AnyPlan, AnyEvid
     try:
         values = plan.side.distinct_values(lf).collect()
     except (pl.exceptions.PolarsError, OSError) as error:  # a store or a disk that went away meanwhile
-        raise TableError(source, f"cannot be read: {first_line(error)}") from None
+        raise TableError(source, f"cannot be read: {in_one_line(error)}") from None
     evidence = run.evidence(plan, values)
     joined = plan.side.attach(lf, evidence.frame.lazy())
     with contextlib.ExitStack() as stack:

@@ -642,6 +642,30 @@ def test_an_object_that_goes_away_meanwhile_is_one_line(bucket, options, tmp_pat
     assert one_line(error).startswith(f"{bucket.url('one.parquet')}: cannot be read: ")
 
 
+def test_an_object_that_goes_away_before_it_is_joined_is_one_line(bucket, options, tmp_path, monkeypatch):
+    fill(bucket, tmp_path)
+    write = pm.runs.write
+
+    def remove(*args):
+        bucket.client.delete_object(Bucket=bucket.name, Key="one.parquet")
+        write(*args)
+
+    monkeypatch.setattr(pm.runs, "write", remove)
+    with pytest.raises(errors.OutputError) as error:
+        pm.materialize_scores(
+            bucket.url("one.parquet"),
+            f"dover={bucket.url('dover.jsonl')}",
+            bucket.url("out.parquet"),
+            storage_options=options,
+            hashed=False,
+        )
+    assert (
+        one_line(error)
+        == f"{bucket.url('out.parquet')}: could not be written: one.parquet is not there any more"
+    )
+    assert "out.parquet" not in bucket.list()
+
+
 def test_a_store_without_a_region_is_refused_before_it_is_asked():
     with pytest.raises(errors.TableError, match="no region; expected AWS_REGION"):
         pm.scan_table("s3://bucket/t.csv", storage_options={"aws_access_key_id": KEY})

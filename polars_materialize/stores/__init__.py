@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError
 from polars_materialize.stores.copies import AT_ONCE, Copies
-from polars_materialize.stores.errors import MissingError, StoreError, reason
+from polars_materialize.stores.errors import MissingError, StoreError, in_one_line
 from polars_materialize.stores.objects import Bucket, State, open_bucket
 from polars_materialize.stores.options import StorageOptions, check_storage_options, for_polars
 from polars_materialize.stores.urls import BUCKETS, Address, is_url, parse, real
@@ -41,6 +41,7 @@ __all__ = [
     "Url",
     "check_storage_options",
     "find_objects",
+    "in_one_line",
     "is_url",
     "local_folder",
     "locate",
@@ -170,10 +171,6 @@ class Url:
         """
         store, _ = self._store()
         return {"storage_options": for_polars(cast("Bucket", store).options), "credential_provider": None}
-
-    def explain(self, error: BaseException) -> str:
-        """What another library's error says of it, in one line and without secrets."""
-        return str(reason(error, {name: str(value) for name, value in self._options.items()}))
 
     def _store(self) -> tuple[Bucket | Web, str]:
         scheme, bucket, key = self.address

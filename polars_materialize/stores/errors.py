@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from polars_materialize.errors import first_line
@@ -10,6 +11,8 @@ from polars_materialize.stores.options import redact
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+ASKED = "Error performing"
+"""What obstore and Polars say when a store did not do what it was asked."""
 HINT = "in the environment or in storage_options"
 
 
@@ -41,6 +44,21 @@ def reason(error: BaseException, options: Mapping[str, str]) -> StoreError:
         named = first_line(error).split("'")[1]
         return StoreError(f"storage_options: {named!r} is no option of this kind of store")
     shown = first_line(error)
-    if "Error performing" in shown:  # where and how often it asked is said elsewhere
-        shown = shown.partition(" - ")[2] or shown
+    if ASKED in shown:
+        # How often it asked is of no use, and what the store answers may name whose keys it was given.
+        shown = (shown.partition(" - ")[2] or shown).partition("<")[0].rstrip(" :")
     return StoreError(redact(shown, options))
+
+
+def in_one_line(error: BaseException) -> str:
+    """What another library's error says first; of a store, in words of our own.
+
+    Example:
+        >>> in_one_line(OSError("Object at location t.csv not found: Error performing GET ...\\n..."))
+        't.csv is not there any more'
+    """
+    text = str(error)
+    if ASKED not in text:
+        return first_line(error)
+    gone = re.search(r"Object at location (.+?) not found", text)
+    return f"{gone[1]} is not there any more" if gone else str(reason(error, {}))

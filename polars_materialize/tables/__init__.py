@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from polars_materialize.errors import TableError, first_line
+from polars_materialize.errors import TableError
 from polars_materialize.names import refuse_patterns
-from polars_materialize.stores import check_storage_options
+from polars_materialize.stores import check_storage_options, in_one_line
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds, strict
 from polars_materialize.tables.files import TEXT_FORMATS, Dialect, File, find, is_small
 from polars_materialize.tables.parallel import in_order
@@ -191,7 +191,7 @@ def _inspect(file: File, key_columns: Sequence[str], kept: _Kept) -> dtypes.Prof
             return csv.infer(file, key_columns)
         rows = _infer_json(file, profile, kept)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise TableError(file.written, f"cannot be read: {_said(file, error)}") from None
+        raise TableError(file.written, f"cannot be read: {in_one_line(error)}") from None
     if not rows and file.format == "jsonl":
         raise TableError(file.written, chunks.EMPTY)
     profile.plain &= file.format == "jsonl"
@@ -373,11 +373,7 @@ def _read_file(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:
     try:
         yield from _read_rows(file, key_columns)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise TableError(file.written, f"cannot be read: {_said(file, error)}") from None
-
-
-def _said(file: File, error: Exception) -> str:
-    return first_line(error) if isinstance(file.path, Path) else file.path.explain(error)
+        raise TableError(file.written, f"cannot be read: {in_one_line(error)}") from None
 
 
 def _read_rows(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:

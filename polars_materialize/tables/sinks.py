@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import polars as pl
 
-from polars_materialize.errors import MaterializeError, OutputError, first_line, listing
-from polars_materialize.stores import Url, check_storage_options, uploaded
+from polars_materialize.errors import MaterializeError, OutputError, listing
+from polars_materialize.stores import Url, check_storage_options, in_one_line, uploaded
 from polars_materialize.tables.batches import each_batch
 from polars_materialize.tables.dtypes import instance
 from polars_materialize.tables.files import TEXT_FORMATS, File
@@ -144,7 +144,7 @@ def _writing(file: File, part: Path) -> Iterator[BinaryIO]:
     except MaterializeError:
         raise
     except (pl.exceptions.PolarsError, OSError) as error:
-        problem = f"{file.written}: could not be written: {first_line(error)}"
+        problem = f"{file.written}: could not be written: {in_one_line(error)}"
         raise OutputError(problem, path=file.written) from None
 
 
