@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "ai-run-provenance-v1"
 SMALL_BYTES = 2**18
+OBJECTS_AT_ONCE = 8
 
 Described = dict[str, Any]
 """A path: `path`, `exists`, `kind`, `sha256` (null for folders and missing files), `bytes`."""
@@ -80,14 +81,15 @@ def sha256(path: Place) -> str:
 
 
 class Hasher:
-    """Hashes files in a thread beside the work, each file once for all tables of a run.
+    """Hashes files in threads beside the work, each file once for all tables of a run.
 
-    Use as a context manager, so that the thread ends with the run.
+    Use as a context manager, so that the threads end with the run.
     """
 
     def __init__(self) -> None:
         """Begins with nothing hashed."""
         self._pool = ThreadPoolExecutor(max_workers=1)
+        self._waiting = ThreadPoolExecutor(OBJECTS_AT_ONCE)
         self._known: dict[str, tuple[object, Future[str]]] = {}
 
     def __enter__(self) -> Self:
@@ -102,6 +104,7 @@ class Hasher:
     ) -> None:
         """Drops what nobody waits for any more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._waiting.shutdown(wait=True, cancel_futures=True)
 
     def submit(self, written: str, path: Place, state: object) -> Future[str]:
         """The hash of a file whose size and times are `state`, when it is ready.
@@ -119,8 +122,9 @@ class Hasher:
 
     def _begin(self, path: Place) -> Future[str]:
         """Begins to hash a file; a small one is hashed at once, since handing it over takes longer."""
-        # An object is waited for, whatever its size.
-        if isinstance(path, Url) or path.stat().st_size > SMALL_BYTES:
+        if isinstance(path, Url):  # its store is waited for, whatever its size
+            return self._waiting.submit(sha256, path)
+        if path.stat().st_size > SMALL_BYTES:
             return self._pool.submit(sha256, path)
         digest: Future[str] = Future()
         digest.set_result(sha256(path))

@@ -809,6 +809,7 @@ class Plain(http.server.SimpleHTTPRequestHandler):
     no_head = False
     refuses = False
     short = False
+    says_little = False
     moved_to = None
 
     def log_message(self, *_):
@@ -833,6 +834,12 @@ class Plain(http.server.SimpleHTTPRequestHandler):
             self.send_header("Location", self.moved_to)
             self.send_header("Content-Length", "0")
             self.end_headers()
+        elif self.says_little:
+            self.send_response(200)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(Path(self.translate_path(self.path)).read_bytes())
+            self.close_connection = True
         elif self.short:
             self.send_response(200)
             self.send_header("Content-Length", "1000")
@@ -920,6 +927,19 @@ def test_a_file_of_the_web_that_changes_is_noticed(web):
     (folder / "s.jsonl").write_text('{"clip_id": "a", "score": 11}')
     with pytest.raises(errors.InputChangedError):
         scores.collect()
+
+
+def test_a_server_that_says_neither_size_nor_time(web, tmp_path):
+    folder, address, handler = web
+    handler.no_head = handler.says_little = True
+    (folder / "f.csv").write_text("clip_id,vmaf\na,1\n")
+    (folder / "s.jsonl").write_text('{"clip_id": "a", "score": 0.5}\n')
+    audit = pm.materialize_scores(
+        f"{address}/f.csv", f"dover={address}/s.jsonl", tmp_path / "out.csv", storage_options=HTTP
+    )
+    described = audit.run_provenance["inputs"]["features"]
+    assert described["sha256"] == hashlib.sha256((folder / "f.csv").read_bytes()).hexdigest()
+    assert (described["exists"], described["bytes"]) == (True, None)
 
 
 # Light

@@ -17,6 +17,8 @@ RETRIES = 5
 RETRY_SECONDS = 60
 BACKOFF = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2}
 CONNECT_SECONDS = 5
+READ_SECONDS = 60
+"""How long a store may be silent in the middle of an answer."""
 REQUEST_TIMEOUT = "1h"
 """How long one request may take; the whole of a large object is one, and its default is half a minute."""
 
@@ -31,6 +33,7 @@ CLIENT = (
     "proxy_url",
     "proxy_ca_certificate",
     "proxy_excludes",
+    "read_timeout",
     "root_certificate",
     "timeout",
     "user_agent",
@@ -107,7 +110,11 @@ def for_polars(own: Mapping[str, str]) -> dict[str, Any]:
 
 def for_obstore(own: Mapping[str, str]) -> dict[str, Any]:
     """Options as obstore's stores take them: those of the store, of the client, and of retries."""
-    client: dict[str, Any] = {"connect_timeout": f"{CONNECT_SECONDS}s", "timeout": REQUEST_TIMEOUT}
+    client: dict[str, Any] = {
+        "connect_timeout": f"{CONNECT_SECONDS}s",
+        "read_timeout": f"{READ_SECONDS}s",
+        "timeout": REQUEST_TIMEOUT,
+    }
     config: dict[str, str] = {}
     for name, value in own.items():
         plain = name.partition("_")[2] if name.startswith(("aws_", "google_", "azure_")) else name

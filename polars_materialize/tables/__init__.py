@@ -23,7 +23,7 @@ from polars_materialize.stores import check_storage_options, in_one_line
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds, strict
 from polars_materialize.tables.files import TEXT_FORMATS, Dialect, File, find, is_small
 from polars_materialize.tables.parallel import in_order
-from polars_materialize.tables.scans import parquet_schema, scan_ipc, scan_parquet
+from polars_materialize.tables.scans import parquet_schema, read_ahead, scan_ipc, scan_parquet
 from polars_materialize.tables.sinks import check_sink, sink_table, staged, write, write_spliced
 from polars_materialize.tables.splice import Splice
 
@@ -103,6 +103,7 @@ def scan_files(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: 
             for runs, which look at a table twice and do not outlive it.
     """
     kept = _Kept(KEPT_BYTES if keep else 0)
+    read_ahead(files)
     found = [_inspect(file, key_columns, kept) for file in files]
     for file, profile in zip(files, found, strict=True):
         refuse_patterns(profile.schema, file.written)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
 from polars_materialize.stores import Url
+from polars_materialize.stores.copies import AT_ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from polars_materialize.tables.files import File
 
@@ -22,11 +26,30 @@ def scan_parquet(file: File) -> pl.LazyFrame:
     return pl.scan_parquet(str(file.path), glob=False, **_reaching(file))
 
 
+_schemas: WeakKeyDictionary[Url, pl.Schema] = WeakKeyDictionary()
+
+
+def read_ahead(files: Sequence[File]) -> None:
+    """Reads the schemas of Parquet tables in stores side by side, since each waits for its store."""
+    remote = [file for file in files if file.format == "parquet" and not file.is_local]
+
+    def read(file: File) -> None:
+        with contextlib.suppress(pl.exceptions.PolarsError, OSError):  # reading it says what is wrong
+            parquet_schema(file)
+
+    if len(remote) > 1:
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tables") as pool:
+            list(pool.map(read, remote))
+
+
 def parquet_schema(file: File) -> pl.Schema:
     """The schema of a Parquet file."""
     if file.is_local:
         return pl.Schema(pl.read_parquet_schema(file.local()))
-    return scan_parquet(file).collect_schema()
+    assert isinstance(file.path, Url), "what is not local has a url"  # noqa: S101
+    if file.path not in _schemas:
+        _schemas[file.path] = scan_parquet(file).collect_schema()
+    return _schemas[file.path]
 
 
 def scan_ipc(file: File) -> pl.LazyFrame:
