@@ -8,7 +8,7 @@ import secrets
 import shutil
 import threading
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +25,8 @@ from polars_materialize.tables import staging_mark
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
     from concurrent.futures import Executor
+
+    from polars_materialize.stores import StorageOptions
 
     Result = tuple[dict[str, Any] | None, str | None]
 
@@ -52,6 +54,7 @@ class _Batch:
         manifest: See `Context`.
         mark: What names its half-written files.
         versions: The versions that decide what is written.
+        storage_options: See `Context`; workers get them, nobody else.
     """
 
     entrypoint: str
@@ -60,6 +63,7 @@ class _Batch:
     manifest: tuple[Described, Path] | None
     mark: str
     versions: dict[str, str]
+    storage_options: StorageOptions | None = field(default=None, repr=False)
 
 
 def run_tables(
@@ -92,6 +96,7 @@ def run_tables(
         manifest=None if context.manifest is None else (context.manifest[0], here / context.manifest[1]),
         mark=f"{secrets.token_hex(4)}-",
         versions=provenance.versions(),
+        storage_options=context.storage_options,
     )
     found: dict[int, Result] = {}
     turn = done = 0
@@ -106,7 +111,8 @@ def run_tables(
                     yield found.pop(turn)
                     turn += 1
     finally:
-        _clear(batch.mark, [context.locate(output)[1] for output in outputs])
+        places = [context.locate(output)[1] for output in outputs]
+        _clear(batch.mark, [place for place in places if isinstance(place, Path)])
 
 
 def _run(run: Callable[[Table, Context], msgspec.Struct], batch: _Batch, table: Table) -> Result:
@@ -123,6 +129,7 @@ def _run(run: Callable[[Table, Context], msgspec.Struct], batch: _Batch, table: 
         hasher=hasher,
         manifest=batch.manifest,
         memo=memo,
+        storage_options=batch.storage_options,
     )
     before = staging_mark.set(batch.mark)
     try:

@@ -9,7 +9,6 @@ import contextlib
 import os
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -40,13 +39,16 @@ from polars_materialize.runs import Context, Memo, PathLike, builtins, partition
 from polars_materialize.saliency_runs import check_saliency_table, run_saliency_table
 from polars_materialize.score_runs import check_score_table, run_score_table
 from polars_materialize.sidecars import check_score_format
+from polars_materialize.stores import check_storage_options, local_folder, locate, refuse_url
 from polars_materialize.tables import Dialect, find, find_shards, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from concurrent.futures import Executor
+    from pathlib import Path
 
     from polars_materialize.provenance import Described
+    from polars_materialize.stores import StorageOptions
 
 Table = TypeVar("Table", bound=msgspec.Struct)
 
@@ -215,6 +217,7 @@ def run_batch(
     report_json: PathLike | None = None,
     report_md: PathLike | None = None,
     fail_fast: bool = False,
+    storage_options: StorageOptions | None = None,
     argv: Sequence[str] = (),
     on_failure: Callable[[str, str], None] | None = None,
     executor: Executor | None = None,
@@ -232,6 +235,7 @@ def run_batch(
         report_json: Where to write the report.
         report_md: Where to write it for people.
         fail_fast: Stop at the first table that fails; the report then ends with it.
+        storage_options: See `scan_table`; they come before the manifest's own. Never written anywhere.
         argv: The command line's arguments, for the report.
         on_failure: Called with the id and the message of a table that failed, when it does.
         executor: Runs tables by the workers of this `concurrent.futures.Executor`, such as `Jobs` or `dask`;
@@ -250,6 +254,9 @@ def run_batch(
     if kind not in KINDS:
         raise OptionError(f"kind: {kind!r}; expected one of {' '.join(KINDS)}")
     form = KINDS[kind]
+    refuse_url(manifest, "manifest")
+    local_folder(base_dir)
+    given = check_storage_options(storage_options)
     read = read_manifest(
         manifest,
         table=form.table,
@@ -262,7 +269,8 @@ def run_batch(
         for name, path in (("report_json", report_json), ("report_md", report_md))
         if path is not None
     }
-    _check_tables(read, form, outputs)
+    options = {**read.storage_options, **given}
+    _check_tables(read, form, outputs, options)
     with Hasher() as hasher:
         context = Context(
             entrypoint=f"{kind} batch",
@@ -273,6 +281,7 @@ def run_batch(
             progress=progress,
             memo=Memo(),
             executor=executor,
+            storage_options=options,
         )
         entries: list[dict[str, Any]] = []
         inputs = _Gathered()
@@ -310,11 +319,13 @@ def run_batch(
             outputs={"tables": written},
         ),
     )
-    _write_reports(report, form, outputs)
+    _write_reports(report, form, outputs, options)
     return report
 
 
-def _check_tables(read: Manifest[Table], form: Kind[Table], outputs: Mapping[str, str]) -> None:
+def _check_tables(
+    read: Manifest[Table], form: Kind[Table], outputs: Mapping[str, str], options: StorageOptions
+) -> None:
     """Checks what the tables' structs alone cannot: patterns, suffixes, and paths that collide."""
     for index, table in enumerate(read.tables):
         try:
@@ -326,12 +337,12 @@ def _check_tables(read: Manifest[Table], form: Kind[Table], outputs: Mapping[str
             raise ManifestError(read.written, problem, place=place) from None
     check_paths(
         read,
-        lambda table: _paths(table, form, read.base_dir),
+        lambda table: _paths(table, form, read.base_dir, options),
         [(f"--{name.replace('_', '-')}", path) for name, path in outputs.items()],
     )
 
 
-def _paths(table: Table, form: Kind[Table], base_dir: Path) -> Paths:
+def _paths(table: Table, form: Kind[Table], base_dir: Path, options: StorageOptions) -> Paths:
     """The paths of a table; an output for each of its files, as far as they are there."""
     inputs, by = form.inputs(table), partition_columns(table)
     outputs: list[tuple[str, str]] = []
@@ -339,7 +350,8 @@ def _paths(table: Table, form: Kind[Table], base_dir: Path) -> Paths:
         outputs.append((name, path))
         if name == form.outputs[0] and not by and is_template(path):
             with contextlib.suppress(MaterializeError):  # the run says what is wrong
-                each = Outputs(path, by, find_shards(inputs[0][1], base_dir), base_dir)
+                shards = find_shards(inputs[0][1], base_dir, options)
+                each = Outputs(path, by, shards, base_dir, options)
                 outputs[-1:] = [(name, written) for written, _ in each.paths]
     return Paths(inputs, outputs, form.outputs[:1] if by else ())
 
@@ -391,7 +403,13 @@ def _describe_inputs(
     for name, path in form.inputs(table):
         try:
             # A format may read files of any suffix.
-            found_files = find(path, context.base_dir, folders=True, dialect=Dialect("csv"))
+            found_files = find(
+                path,
+                context.base_dir,
+                folders=True,
+                dialect=Dialect("csv"),
+                storage_options=context.storage_options,
+            )
             files = [(file.written, file.path) for file in found_files]
         except MaterializeError:
             files = [context.locate(path)]
@@ -441,10 +459,12 @@ def _totals(entries: Sequence[Mapping[str, Any]], form: Kind[Table]) -> dict[str
     }
 
 
-def _write_reports(report: BatchReport, form: Kind[Table], outputs: Mapping[str, str]) -> None:
+def _write_reports(
+    report: BatchReport, form: Kind[Table], outputs: Mapping[str, str], options: StorageOptions
+) -> None:
     texts = {"report_json": to_json(report), "report_md": to_markdown(report, form).encode()}
     for name, written in outputs.items():
-        with staged(written, Path(written)) as part:
+        with staged(written, locate(written, None, options)) as part:
             part.write_bytes(texts[name])
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from polars_materialize.errors import ColumnExistsError, listing
+from polars_materialize.errors import ColumnExistsError, TableError, listing
+from polars_materialize.stores import in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,15 +63,26 @@ class Chain:
                     problem = f"{one} would replace {listing(needed)}, by which {other} knows its rows"
                     raise ColumnExistsError(problem, columns=needed)
 
-    def evidence(self, lf: pl.LazyFrame) -> list[Evidence]:
-        """The evidence of each join for the values that the table has."""
+    def evidence(self, lf: pl.LazyFrame, table: str) -> list[Evidence]:
+        """The evidence of each join for the values that the table has.
+
+        Args:
+            lf: The table.
+            table: What to call it in an error.
+
+        Raises:
+            TableError: If it cannot be read.
+        """
         known: dict[object, pl.DataFrame] = {}
         found: list[Evidence] = []
         for plan in self.plans.values():
             side = plan.side
             what = type(side), side.keys  # clips are not told apart as keys are
             if what not in known:
-                known[what] = side.distinct_values(lf).collect()
+                try:
+                    known[what] = side.distinct_values(lf).collect()
+                except (pl.exceptions.PolarsError, OSError) as error:  # a store or a disk that went away
+                    raise TableError(table, f"cannot be read: {in_one_line(error)}") from None
             found.append(plan.evidence(known[what]))
             if side.drops:
                 lf, known = side.attach(lf, found[-1].frame.lazy()).select(self.schema.names()), {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,10 +21,14 @@ from polars_materialize.formats import (
 )
 from polars_materialize.labels import EXTRAS, LABEL_SCHEMA, NUMERIC_EXTRAS, parse_scale
 from polars_materialize.options import LabelFile
+from polars_materialize.stores import check_storage_options, local_folder
 from polars_materialize.tables import Dialect, File, Records, find, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from polars_materialize.stores import StorageOptions
 
 LabelLike = str | os.PathLike[str] | LabelFile
 FILLED = (
@@ -49,6 +52,7 @@ def scan_labels(
     label_scale: str = "auto",
     label_key_regex: str | None = None,
     base_dir: str | os.PathLike[str] | None = None,
+    storage_options: StorageOptions | None = None,
 ) -> pl.LazyFrame:
     """Opens label files as one long frame, one row a row of the files.
 
@@ -65,6 +69,7 @@ def scan_labels(
             column is called `mos_raw_0_100` or any value of a row with a key is above 5, else 1 to 5.
         label_key_regex: What to take from a normalised key, likewise.
         base_dir: What relative paths are relative to.
+        storage_options: See `scan_table`.
 
     Returns:
         Columns as `LABEL_SCHEMA`: `key` (text, not yet normalised), `value` (as in the file), and what is
@@ -92,8 +97,8 @@ def scan_labels(
         key_regex=label_key_regex,
         scale=label_scale,
     )
-    base = None if base_dir is None else Path(base_dir)
-    found = find_labels(list_labels(labels), defaults, base)
+    options = check_storage_options(storage_options)
+    found = find_labels(list_labels(labels), defaults, local_folder(base_dir), options)
     return pl.defer(lambda: read_labels(found), schema=LABEL_SCHEMA)
 
 
@@ -105,7 +110,10 @@ def list_labels(labels: LabelLike | Iterable[LabelLike]) -> list[LabelFile]:
 
 
 def find_labels(
-    entries: Sequence[LabelFile], defaults: LabelFile, base_dir: Path | None
+    entries: Sequence[LabelFile],
+    defaults: LabelFile,
+    base_dir: Path | None,
+    storage_options: StorageOptions | None = None,
 ) -> list[tuple[LabelFile, list[File]]]:
     """The files of each entry, its options filled in from `defaults` and checked.
 
@@ -124,7 +132,8 @@ def find_labels(
     for entry in entries:
         form = _named_format(entry)
         columns = entry.columns or form.columns
-        files = find(entry.path, base_dir, dialect=Dialect.of(form.text, columns))
+        dialect = Dialect.of(form.text, columns)
+        files = find(entry.path, base_dir, dialect=dialect, storage_options=storage_options)
         found.append((_with_defaults(entry, form, defaults), files))
     return found
 

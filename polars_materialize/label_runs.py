@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from polars_materialize.formats import KeyNormalize
+    from polars_materialize.stores import StorageOptions
 
 
 def materialize_labels(
@@ -55,6 +56,7 @@ def materialize_labels(
     min_match_rate: float = 0.95,
     status_column: str = "mos_label_status",
     overwrite: bool = False,
+    storage_options: StorageOptions | None = None,
     hashed: bool = True,
     argv: Sequence[str] = (),
 ) -> LabelAudit:
@@ -79,6 +81,7 @@ def materialize_labels(
         min_match_rate: See `join_labels`.
         status_column: See `join_labels`.
         overwrite: Replace columns that the feature table already has. (An older `out` is always replaced.)
+        storage_options: See `scan_table`; never written anywhere.
         hashed: Hash inputs and output for the audit; without, its hashes are null and the run is quicker.
         argv: The command line's arguments, for the audit.
 
@@ -119,7 +122,9 @@ def materialize_labels(
         overwrite=overwrite,
     )
     entrypoint = "mos-labels table" if argv else "materialize_labels"
-    with single_run(entrypoint, argv=argv, base_dir=base_dir, hashed=hashed) as context:
+    with single_run(
+        entrypoint, argv=argv, base_dir=base_dir, hashed=hashed, storage_options=storage_options
+    ) as context:
         return run_label_table(table, context)
 
 
@@ -131,7 +136,8 @@ def run_label_table(table: LabelTable, context: Context) -> LabelAudit:
 
 def label_part(table: LabelTable, context: Context) -> Part[LabelPlan, LabelEvidence, LabelAudit]:
     """What a table of its kind joins."""
-    found = find_labels(list_labels(table.labels), _label_defaults(table), context.base_dir)
+    entries = list_labels(table.labels)
+    found = find_labels(entries, _label_defaults(table), context.base_dir, context.storage_options)
 
     def plan(schema: pl.Schema) -> LabelPlan:
         labels = context.read(found, lambda: read_labels(found))

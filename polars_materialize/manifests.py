@@ -1,11 +1,13 @@
 """Batch manifests: read whole and checked whole, before anything runs.
 
-A manifest is `{"defaults": {...}, "formats": {...}, "tables": [...]}`. Top-level names that begin with `_`
-are comments. Every error names the place as a JSON path, such as `$.tables[1].missing_policy`.
+A manifest is `{"defaults": {...}, "formats": {...}, "storage_options": {...}, "tables": [...]}`. Top-level
+names that begin with `_` are comments. Every error names the place as a JSON path, such as
+`$.tables[1].missing_policy`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import types
@@ -16,8 +18,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from polars_materialize.errors import ManifestError, OptionError, did_you_mean, listing
+from polars_materialize.errors import ManifestError, MaterializeError, OptionError, did_you_mean, listing
 from polars_materialize.paths import Readers, plain_part
+from polars_materialize.stores import (
+    StorageOptions,
+    check_storage_options,
+    is_url,
+    parse,
+    real,
+    refuse_output,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,13 +60,15 @@ class Manifest(Generic[Table]):
         base_dir: What its relative paths are relative to.
         content: Its bytes, as they were read.
         tables: Its tables, defaults filled in.
+        storage_options: How stores are reached; never shown.
     """
 
     written: str
     path: Path
     base_dir: Path
-    content: bytes
+    content: bytes = dataclasses.field(repr=False)
     tables: list[Table]
+    storage_options: StorageOptions = dataclasses.field(default_factory=dict, repr=False)
 
 
 def read_manifest(
@@ -83,7 +95,8 @@ def read_manifest(
     written = os.fspath(path)
     raw, content = _load(written)
     forms = forms or {}
-    known = ("defaults", "formats", "tables") if forms else ("defaults", "tables")
+    known: tuple[str, ...] = ("defaults", "storage_options", "tables")
+    known = ("formats", *known) if forms else known
     for name in content:
         if name not in known and not name.startswith("_"):
             raise ManifestError(
@@ -106,7 +119,15 @@ def read_manifest(
         tables.append(_convert(written, _with_defaults(given, defaults), table, place))
     _check_ids(written, tables)
     folder = Path(written).parent if base_dir is None else Path(base_dir)
-    return Manifest(written, Path(written), folder, raw, tables)
+    return Manifest(written, Path(written), folder, raw, tables, _storage_options(written, content))
+
+
+def _storage_options(written: str, content: Mapping[str, object]) -> StorageOptions:
+    try:
+        return check_storage_options(content.get("storage_options"))
+    except OptionError as error:
+        place, _, problem = str(error).partition(": ")
+        raise ManifestError(written, problem, place=f"$.{place}") from None
 
 
 def _own_formats(
@@ -333,27 +354,31 @@ def check_paths(
         ManifestError: Names both places.
     """
     taken = {os.path.realpath(manifest.path): "the manifest"}
-    outputs = [(place, Path(path)) for place, path in reports]
+    outputs: list[tuple[str, Path | None, str]] = [(place, None, path) for place, path in reports]
     inputs: list[tuple[str, str]] = []
     folders: list[tuple[str, str]] = []
     for index, table in enumerate(manifest.tables):
         paths = paths_of(table)
         place = f"$.tables[{index}]"
-        outputs += [(f"{place}.{field}", manifest.base_dir / path) for field, path in paths.outputs]
+        outputs += [(f"{place}.{field}", manifest.base_dir, path) for field, path in paths.outputs]
         inputs += [(f"{place}.{field}", path) for field, path in paths.inputs]
         folders += [(f"{place}.{field}", path) for field, path in paths.outputs if field in paths.folders]
+    _check_urls(manifest, inputs, [(place, path) for place, _, path in outputs])
     _refuse_inside(
         manifest,
         folders,
-        [*outputs, *((place, manifest.base_dir / plain_part(path)) for place, path in inputs)],
+        [
+            *((place, Path(real(folder, path))) for place, folder, path in outputs if not is_url(path)),
+            *((place, manifest.base_dir / plain_part(path)) for place, path in inputs if not is_url(path)),
+        ],
     )
     readers = Readers(manifest.base_dir, inputs)
-    for place, path in outputs:
-        real = os.path.realpath(path)
-        if real in taken:
-            raise ManifestError(manifest.written, f"is also {taken[real]}", place=place)
-        taken[real] = place
-        other = readers.of(real)
+    for place, folder, path in outputs:
+        found = real(folder, path)
+        if found in taken:
+            raise ManifestError(manifest.written, f"is also {taken[found]}", place=place)
+        taken[found] = place
+        other = readers.of(found)
         if other is not None:
             raise ManifestError(manifest.written, f"is also an input, {other}", place=place)
 
@@ -362,10 +387,23 @@ def _refuse_inside(
     manifest: Manifest[Table], folders: Sequence[tuple[str, str]], others: Sequence[tuple[str, Path]]
 ) -> None:
     """Refuses what lies in a folder that a table writes, and so would be replaced with it."""
-    places = {os.path.realpath(manifest.base_dir / path): place for place, path in folders}
+    places = {real(manifest.base_dir, path): place for place, path in folders}
     for place, path in others if places else ():
         for folder in Path(os.path.realpath(path)).parents:
             inside = places.get(str(folder))
             if inside is not None:
                 problem = f"lies in the folder {inside}, which is replaced as a whole"
                 raise ManifestError(manifest.written, problem, place=place)
+
+
+def _check_urls(
+    manifest: Manifest[Table], inputs: Sequence[tuple[str, str]], outputs: Sequence[tuple[str, str]]
+) -> None:
+    """Refuses urls that name no object, hold secrets, or cannot be written to."""
+    for paths, check in ((inputs, parse), (outputs, refuse_output)):
+        for place, path in paths:
+            try:
+                if is_url(path):
+                    check(path)
+            except MaterializeError as error:
+                raise ManifestError(manifest.written, str(error), place=place) from None

@@ -2,7 +2,8 @@
 
 `joined.parquet` is one file. `joined/{stem}.parquet` is a file for each file of the table, with the columns
 that this one has: `{stem}` is its name less its suffix, `{folder}` the folder that it lies in below the one
-that all share. With `partition_by` the path is a folder, parted as Hive does it.
+that all share. With `partition_by` the path is a folder, parted as Hive does it; of this machine only.
+Objects in a store (`s3://`) are whole, each; those of a template appear one after another.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
 from polars_materialize.errors import OptionError, OutputError, TableError, listing
 from polars_materialize.provenance import describe
+from polars_materialize.stores import Url, is_url, refuse_output
 from polars_materialize.tables import (
     File,
     Splice,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from polars_materialize.chains import Attached
     from polars_materialize.provenance import Described
+    from polars_materialize.stores import Place, StorageOptions
     from polars_materialize.tables import Table
 
 STEM, FOLDER = "{stem}", "{folder}"
@@ -72,6 +75,9 @@ def check_target(target: str, partition_by: Sequence[str], option: str) -> None:
         OptionError: Names the option.
     """
     if partition_by:
+        if is_url(target):
+            problem = f"{target!r} is a url; partition_by writes a folder of this machine only"
+            raise OptionError(f"{option}: {problem}", option=option)
         if not target.strip() or "\0" in target or is_template(target):
             raise OptionError(
                 f"{option}: {target!r}; expected a folder, as partition_by is said", option=option
@@ -81,8 +87,10 @@ def check_target(target: str, partition_by: Sequence[str], option: str) -> None:
             raise OptionError(problem, option="partition_by")
         return
     try:
-        File.of(_filled(target, "x", "."))
-    except TableError as error:
+        example = _filled(target, "x", ".")
+        File.of(example)
+        refuse_output(example)
+    except (OutputError, TableError) as error:
         raise OptionError(f"{option}: {error}", option=option) from None
 
 
@@ -93,6 +101,8 @@ def is_template(target: str) -> bool:
 
 def _filled(target: str, stem: str, folder: str) -> str:
     parts = {STEM: stem, FOLDER: folder}  # in one go: a file may be called {folder}.csv
+    if is_url(target) and folder == ".":  # no part of an object's name may be
+        target = re.sub(r"(?<=/)\{folder\}/", "", target)
     return re.sub(r"\{stem\}|\{folder\}", lambda found: parts[found[0]], target)
 
 
@@ -100,7 +110,12 @@ class Outputs:
     """What a run writes for one table, but for its audit."""
 
     def __init__(
-        self, target: str, partition_by: Sequence[str], shards: Sequence[File], base_dir: Path | None
+        self,
+        target: str,
+        partition_by: Sequence[str],
+        shards: Sequence[File],
+        base_dir: Path | None,
+        storage_options: StorageOptions | None = None,
     ) -> None:
         """Finds the paths to write to.
 
@@ -109,6 +124,7 @@ class Outputs:
             partition_by: The columns that a folder is parted by, if it is one.
             shards: The files of the table.
             base_dir: What a relative path is relative to.
+            storage_options: How a store is reached.
 
         Raises:
             OutputError: If two files of the table would have the same output.
@@ -120,14 +136,14 @@ class Outputs:
             path = Path(target) if base_dir is None else base_dir / target
             self.files = [File(target, path, "parquet")]
         elif self.is_template:
-            self.files = _one_each(target, shards, base_dir)
+            self.files = _one_each(target, shards, base_dir, storage_options)
         else:
-            self.files = [File.of(target, base_dir)]
+            self.files = [File.of(target, base_dir, storage_options=storage_options)]
         self._parts: list[Path] = []
 
     @property
-    def paths(self) -> list[tuple[str, Path]]:
-        """The files and folders, as the user would write them, and where they are."""
+    def paths(self) -> list[tuple[str, Place]]:
+        """The files, objects and folders, as the user would write them, and where they are."""
         return [(file.written, file.path) for file in self.files]
 
     def check(self, schema: pl.Schema) -> None:
@@ -143,8 +159,11 @@ class Outputs:
 
     def stage(self, stack: contextlib.ExitStack) -> None:
         """Makes places beside the outputs to write to, which take their place when the stack ends well."""
-        make = staged_folder if self.partition_by else staged
-        self._parts = [stack.enter_context(make(file.written, file.path)) for file in self.files]
+        if self.partition_by:
+            folder = self.files[0]
+            self._parts = [stack.enter_context(staged_folder(folder.written, folder.local()))]
+            return
+        self._parts = [stack.enter_context(staged(file.written, file.path)) for file in self.files]
 
     def write(self, joined: Joined, metadata: Mapping[str, str]) -> None:
         """Writes the table to the staged places.
@@ -176,14 +195,18 @@ class Outputs:
         return [describe(f"{stem}/{name}", root / name, hashed=hashed) for name in names]
 
 
-def _one_each(target: str, shards: Sequence[File], base_dir: Path | None) -> list[File]:
+def _one_each(
+    target: str, shards: Sequence[File], base_dir: Path | None, options: StorageOptions | None
+) -> list[File]:
     """An output for each file of a table."""
-    parents = [PurePath(file.written).parent for file in shards]
+    parents = [_parent(file) for file in shards]
     shared = os.path.commonpath(parents) if len(set(parents)) > 1 else str(parents[0])
     files: dict[str, File] = {}
     for file, parent in zip(shards, parents, strict=True):
         folder = PurePath(os.path.relpath(parent, shared)).as_posix()
-        output = File.of(PurePath(_filled(target, file.stem, folder)).as_posix(), base_dir)
+        written = _filled(target, file.stem, folder)
+        written = written if is_url(written) else PurePath(written).as_posix()
+        output = File.of(written, base_dir, storage_options=options)
         if output.written in files:
             first = files[output.written]
             lacking = [part for part in (STEM, FOLDER) if part not in target]
@@ -194,7 +217,14 @@ def _one_each(target: str, shards: Sequence[File], base_dir: Path | None) -> lis
                 path=output.written,
             )
         files[output.written] = file
-    return [File.of(written, base_dir) for written in files]
+    return [File.of(written, base_dir, storage_options=options) for written in files]
+
+
+def _parent(file: File) -> PurePath:
+    """The folder of a file, or the prefix of an object in its bucket."""
+    if isinstance(file.path, Url):
+        return PurePosixPath("/", file.path.address.path).parent
+    return PurePath(file.written).parent
 
 
 def _write_one(

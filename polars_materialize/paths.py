@@ -1,4 +1,4 @@
-"""Which files a path, a glob or a folder would read."""
+"""Which files a path, a url, a glob or a folder would read."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import glob
 import os
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
+
+from polars_materialize.stores import matches
+from polars_materialize.stores.urls import BUCKETS, Address, is_url, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,15 +28,27 @@ class Readers:
         self._base_dir = Path() if base_dir is None else base_dir
         self._places: dict[str, str] = {}
         self._globs: dict[str, str] = {}
+        self._urls: dict[Address, str] = {}
         for place, pattern in inputs:
+            if is_url(pattern):
+                self._add_url(pattern, place)
+                continue
             whole = self._base_dir / pattern
             if whole.exists() or not glob.has_magic(pattern):
                 self._places.setdefault(os.path.realpath(whole), place)
             else:
                 self._globs.setdefault(pattern, place)
 
+    def _add_url(self, pattern: str, place: str) -> None:
+        address = parse(pattern)
+        if glob.has_magic(address.key) and address.scheme in BUCKETS:
+            self._urls.setdefault(address, place)
+        self._places.setdefault(str(address).rstrip("/"), place)  # also one that is called so
+
     def of(self, real: str) -> str | None:
-        """What reads the file at `real`, if an input does."""
+        """What reads the file or the object at `real`, if an input does."""
+        if is_url(real):
+            return self._of_url(real)
         for path in (real, *map(str, PurePath(real).parents)):
             if path in self._places:
                 return self._places[path]
@@ -42,9 +57,23 @@ class Readers:
         )
         return next(found, None)
 
+    def _of_url(self, real: str) -> str | None:
+        start, _, rest = real.partition("://")
+        parts = rest.split("/")
+        for count in range(len(parts), 0, -1):
+            url = f"{start}://{'/'.join(parts[:count])}"
+            if url in self._places:
+                return self._places[url]
+        store, key = rest.partition("/")[::2]
+        for (scheme, bucket, pattern), place in self._urls.items():
+            same = real.startswith(f"{scheme}://") and store == bucket
+            if same and matches(pattern.split("/"), key.split("/")):
+                return place
+        return None
+
 
 def reads(base_dir: Path | None, pattern: str, real: str) -> bool:
-    """Whether an input (a file, a glob or a folder) reads the file at `real`."""
+    """Whether an input (a file, a url, a glob or a folder) reads what is at `real`."""
     return Readers(base_dir, [("", pattern)]).of(real) is not None
 
 

@@ -5,30 +5,35 @@ The same bundle gives the same block wherever it runs: paths are as the user wro
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from polars_materialize._version import __version__
 from polars_materialize.errors import InputChangedError, OutputError
+from polars_materialize.stores import StoreError, Url, states
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
     from types import TracebackType
+
+    from polars_materialize.stores import Place
 
 SCHEMA = "ai-run-provenance-v1"
 SMALL_BYTES = 2**18
+OBJECTS_AT_ONCE = 8
 
 Described = dict[str, Any]
 """A path: `path`, `exists`, `kind`, `sha256` (null for folders and missing files), `bytes`."""
 
 
-def describe(written: str, path: Path, *, hashed: bool = True) -> Described:
+def describe(written: str, path: Place, *, hashed: bool = True) -> Described:
     """Describes a path, with the hash of a file unless it is not wanted.
 
     Example:
@@ -36,10 +41,22 @@ def describe(written: str, path: Path, *, hashed: bool = True) -> Described:
         >>> describe("no/such.csv", Path("no/such.csv"))
         {'path': 'no/such.csv', 'exists': False, 'kind': 'missing', 'sha256': None, 'bytes': None}
     """
+    if isinstance(path, Url):
+        return _described_object(written, path, hashed=hashed)
     if path.is_file():
         digest = sha256(path) if hashed else None
         return _described(written, "file", digest, path.stat().st_size)
     return _described(written, "directory" if path.is_dir() else "missing", None, None)
+
+
+def _described_object(written: str, url: Url, *, hashed: bool) -> Described:
+    state = file_state(url)
+    if state is None:
+        return _described(written, "missing", None, None)
+    digest = None
+    with contextlib.suppress(StoreError, InputChangedError):  # what can be said of it is said
+        digest = sha256(url) if hashed else None
+    return _described(written, "file", digest, _size(state))
 
 
 def describe_bytes(written: str, content: bytes) -> Described:
@@ -57,21 +74,22 @@ def _described(written: str, kind: str, digest: str | None, size: int | None) ->
     }
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+def sha256(path: Place) -> str:
+    """The SHA-256 of a file's or an object's bytes, in hexadecimal."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(cast("io.BufferedReader", stream), "sha256").hexdigest()
 
 
 class Hasher:
-    """Hashes files in a thread beside the work, each file once for all tables of a run.
+    """Hashes files in threads beside the work, each file once for all tables of a run.
 
-    Use as a context manager, so that the thread ends with the run.
+    Use as a context manager, so that the threads end with the run.
     """
 
     def __init__(self) -> None:
         """Begins with nothing hashed."""
         self._pool = ThreadPoolExecutor(max_workers=1)
+        self._waiting = ThreadPoolExecutor(OBJECTS_AT_ONCE)
         self._known: dict[str, tuple[object, Future[str]]] = {}
 
     def __enter__(self) -> Self:
@@ -86,14 +104,15 @@ class Hasher:
     ) -> None:
         """Drops what nobody waits for any more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._waiting.shutdown(wait=True, cancel_futures=True)
 
-    def submit(self, written: str, path: Path, state: object) -> Future[str]:
+    def submit(self, written: str, path: Place, state: object) -> Future[str]:
         """The hash of a file whose size and times are `state`, when it is ready.
 
         Raises:
             InputChangedError: If another table of the run has read another state of the file.
         """
-        real = os.path.realpath(path)
+        real = str(path) if isinstance(path, Url) else os.path.realpath(path)
         if real not in self._known:
             self._known[real] = state, self._begin(path)
         known, digest = self._known[real]
@@ -101,8 +120,10 @@ class Hasher:
             raise InputChangedError.of(written)
         return digest
 
-    def _begin(self, path: Path) -> Future[str]:
+    def _begin(self, path: Place) -> Future[str]:
         """Begins to hash a file; a small one is hashed at once, since handing it over takes longer."""
+        if isinstance(path, Url):  # its store is waited for, whatever its size
+            return self._waiting.submit(sha256, path)
         digest: Future[str] = Future()
         try:
             if path.stat().st_size <= SMALL_BYTES:
@@ -122,7 +143,7 @@ class Inputs:
         self._hasher = hasher
         self._files: dict[str, dict[str, _Watched]] = {}
 
-    def add(self, role: str, files: Iterable[tuple[str, Path]]) -> None:
+    def add(self, role: str, files: Iterable[tuple[str, Place]]) -> None:
         """Takes note of files, as they are now, and begins to hash them.
 
         Args:
@@ -134,11 +155,11 @@ class Inputs:
             if written not in known:
                 known[written] = _Watched(written, path, self._hasher)
 
-    def paths(self) -> list[tuple[str, Path]]:
-        """Every file, as the user wrote it, and where it is."""
+    def paths(self) -> list[tuple[str, Place]]:
+        """Every file or object, as the user wrote it, and where it is."""
         return [(one.written, one.path) for files in self._files.values() for one in files.values()]
 
-    def refuse_as_outputs(self, outputs: Iterable[tuple[str, Path]]) -> None:
+    def refuse_as_outputs(self, outputs: Iterable[tuple[str, Place]]) -> None:
         """Refuses outputs that would overwrite an input, or one another.
 
         Raises:
@@ -162,12 +183,18 @@ class Inputs:
         Raises:
             InputChangedError: Names the file.
         """
-        for files in self._files.values():
-            for watched in files.values():
-                if watched.digest is not None:
-                    watched.digest.result()
-                if file_state(watched.path) != watched.state:
-                    raise InputChangedError.of(watched.written)
+        every = [watched for files in self._files.values() for watched in files.values()]
+        objects = [watched.path for watched in every if isinstance(watched.path, Url)]
+        now = dict(zip(objects, states(objects), strict=True))  # asked for side by side
+        for watched in every:
+            if watched.digest is not None:
+                watched.digest.result()
+            if isinstance(watched.path, Url):
+                changed = watched.path.is_other(now[watched.path])
+            else:
+                changed = file_state(watched.path) != watched.state
+            if changed:
+                raise InputChangedError.of(watched.written)
 
     def described(self) -> dict[str, list[Described]]:
         """Every file by role, sorted by path."""
@@ -180,7 +207,7 @@ class Inputs:
 class _Watched:
     """A file as it was when it was first seen."""
 
-    def __init__(self, written: str, path: Path, hasher: Hasher | None) -> None:
+    def __init__(self, written: str, path: Place, hasher: Hasher | None) -> None:
         self.written = written
         self.path = path
         self.state = file_state(path)
@@ -188,13 +215,22 @@ class _Watched:
 
     def described(self) -> Described:
         digest = None if self.digest is None else self.digest.result()
-        size = None if self.state is None else self.state[0]
-        return _described(self.written, "file", digest, size)
+        return _described(self.written, "file", digest, _size(self.state))
 
 
-def file_state(path: Path) -> tuple[int, ...] | None:
-    """What changes when a file is written to; none if there is no file."""
+def _size(state: tuple[Any, ...] | None) -> int | None:
+    """The size in a state; none if there is no file, or its server does not say."""
+    return state[0] if state is not None and state[0] >= 0 else None
+
+
+def file_state(path: Place) -> tuple[Any, ...] | None:
+    """What changes when a file is written to; none if there is no file.
+
+    Of an object it is what was seen when it was first looked at.
+    """
     try:
+        if isinstance(path, Url):
+            return path.seen()
         status = path.stat()
     except OSError:
         return None
@@ -202,8 +238,10 @@ def file_state(path: Path) -> tuple[int, ...] | None:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _identity(path: Path) -> object:
+def _identity(path: Place) -> object:
     """What two names of one file share, whether it exists or not."""
+    if isinstance(path, Url):
+        return str(path)
     try:
         status = path.stat()
     except OSError:

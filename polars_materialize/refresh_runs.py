@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from polars_materialize.options import LabelPart, SaliencyOptions, ScorePart
     from polars_materialize.reports import ShardCounts
     from polars_materialize.runs import AnyPart
+    from polars_materialize.stores import StorageOptions
 
 PARTS = ("labels", "scores", "saliency")
 
@@ -35,6 +36,7 @@ def refresh_table(
     audit_json: PathLike | None = None,
     partition_by: str | list[str] | None = None,
     base_dir: PathLike | None = None,
+    storage_options: StorageOptions | None = None,
     hashed: bool = True,
     argv: Sequence[str] = (),
     progress: Callable[..., None] | None = None,
@@ -54,6 +56,7 @@ def refresh_table(
         audit_json: Where to write the audit too.
         partition_by: The columns that the output, then a folder, is parted by, as Hive does it.
         base_dir: What relative paths are relative to.
+        storage_options: See `scan_table`; never written anywhere.
         hashed: Hash inputs and output for the audit.
         argv: The command line's arguments, for the audit.
         progress: Called with how many are done and of how many, and of what if that is not clips.
@@ -94,7 +97,14 @@ def refresh_table(
         saliency=saliency,
     )
     entrypoint = "refresh table" if argv else "refresh_table"
-    with single_run(entrypoint, argv=argv, base_dir=base_dir, hashed=hashed, progress=progress) as context:
+    with single_run(
+        entrypoint,
+        argv=argv,
+        base_dir=base_dir,
+        hashed=hashed,
+        progress=progress,
+        storage_options=storage_options,
+    ) as context:
         return run_refresh_table(table, context)
 
 

@@ -16,12 +16,13 @@ import msgspec
 
 from polars_materialize import reports
 from polars_materialize.chains import Attached, Chain
-from polars_materialize.errors import InputChangedError, OptionError, OutputError
+from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError
 from polars_materialize.outputs import Joined, Outputs, check_target
 from polars_materialize.paths import Readers
 from polars_materialize.provenance import Hasher, Inputs, file_state, run_provenance
 from polars_materialize.reports import ShardCounts
-from polars_materialize.tables import FOOTER_KEY, find_shards, open_table, staged
+from polars_materialize.stores import Url, check_storage_options, local_folder, locate, refuse_output
+from polars_materialize.tables import FOOTER_KEY, find, find_shards, open_table, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from polars_materialize.joins import Evidence, Plan
     from polars_materialize.provenance import Described
+    from polars_materialize.stores import Place, StorageOptions
     from polars_materialize.tables import File
 
 
@@ -95,6 +97,7 @@ class Context:
         progress: Told how much is done, of how much, and (if not clips) of what.
         memo: What tables of a batch share.
         executor: What measures clips, if other processes do.
+        storage_options: How stores are reached; never shown.
     """
 
     entrypoint: str
@@ -105,6 +108,7 @@ class Context:
     progress: Callable[..., None] | None = None
     memo: Memo | None = None
     executor: Executor | None = None
+    storage_options: StorageOptions | None = field(default=None, repr=False)
 
     def read(
         self,
@@ -115,9 +119,17 @@ class Context:
         """Evidence; for a batch see `Memo.read`, a single run has nobody to share it with."""
         return read() if self.memo is None else self.memo.read(entries, read, *options)
 
-    def locate(self, written: str) -> tuple[str, Path]:
+    def locate(self, written: str) -> tuple[str, Place]:
         """A path as written, and where it is."""
+        return written, locate(written, self.base_dir, self.storage_options)
+
+    def place(self, written: str) -> tuple[str, Path]:
+        """As `locate`, for what can be on this machine only."""
         return written, Path(written) if self.base_dir is None else self.base_dir / written
+
+    def find(self, written: str) -> list[File]:
+        """The files that a path, a url or a glob of them means."""
+        return find(written, self.base_dir, storage_options=self.storage_options)
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,7 @@ class Part(Generic[AnyPlan, AnyEvidence, Audit]):
 
     role: str
     name: str
-    files: Iterable[tuple[str, Path]]
+    files: Iterable[tuple[str, Place]]
     paths: Iterable[str]
     key_column: str | None
     plan: Callable[[pl.Schema], AnyPlan]
@@ -185,12 +197,20 @@ def single_run(
     hashed: bool,
     progress: Callable[..., None] | None = None,
     executor: Executor | None = None,
+    storage_options: StorageOptions | None = None,
 ) -> Iterator[Context]:
     """What a run of one table is part of, for as long as it lasts."""
-    base = None if base_dir is None else Path(base_dir)
+    options = check_storage_options(storage_options)
+    base = local_folder(base_dir)
     with Hasher() if hashed else contextlib.nullcontext() as hasher:
         yield Context(
-            entrypoint, argv=argv, base_dir=base, hasher=hasher, progress=progress, executor=executor
+            entrypoint,
+            argv=argv,
+            base_dir=base,
+            hasher=hasher,
+            progress=progress,
+            executor=executor,
+            storage_options=options,
         )
 
 
@@ -208,6 +228,10 @@ def check_outputs(table: msgspec.Struct, target: str = "out") -> None:
     audit_json: str | None = getattr(table, "audit_json")  # noqa: B009 - every table has it
     if audit_json is not None and (not audit_json.strip() or "\0" in audit_json):
         raise OptionError("audit_json: expected a path", option="audit_json")
+    try:
+        refuse_output(audit_json or "")
+    except (OutputError, TableError) as error:
+        raise OptionError(f"audit_json: {error}", option="audit_json") from None
 
 
 def partition_columns(table: msgspec.Struct) -> list[str]:
@@ -230,8 +254,9 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
     """Runs one table of any kind of evidence."""
     source, target = str(getattr(table, run.source)), str(getattr(table, run.target))
     audit_json: str | None = getattr(table, "audit_json")  # noqa: B009 - every table has it
-    features = find_shards(source, context.base_dir)
-    outputs = Outputs(target, partition_columns(table), features, context.base_dir)
+    options = context.storage_options
+    features = find_shards(source, context.base_dir, options)
+    outputs = Outputs(target, partition_columns(table), features, context.base_dir, options)
     inputs = Inputs(context.hasher)
     inputs.add(run.source, ((file.written, file.path) for file in features))
     for part in run.parts:
@@ -252,7 +277,7 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
     chain = Chain(opened.schema, plans)
     chain.check()
     outputs.check(chain.schema_after())
-    evidence = chain.evidence(lf)
+    evidence = chain.evidence(lf, source)
     attached = Attached(chain, [found.frame for found in evidence])
     joined = Joined(opened, attached, chain.added, chain.drops)
     audits = [
@@ -282,19 +307,19 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
     return audit
 
 
-def _refuse_inside(folder: File, others: Iterable[tuple[str, Path]]) -> None:
+def _refuse_inside(folder: File, others: Iterable[tuple[str, Place]]) -> None:
     """Refuses a folder to write, which replaces what is there, if something else of the run is in it."""
-    real = Path(os.path.realpath(folder.path))
+    real = Path(os.path.realpath(folder.local()))
     for name, path in others:
-        if Path(os.path.realpath(path)).is_relative_to(real):
+        if isinstance(path, Path) and Path(os.path.realpath(path)).is_relative_to(real):
             problem = f"{name} lies in it, which would be replaced with it"
             raise OutputError(f"{folder.written}: {problem}; expected a folder of its own", path=name)
 
 
-def _refuse_as_inputs(written: Iterable[tuple[str, Path]], readers: Readers) -> None:
+def _refuse_as_inputs(written: Iterable[tuple[str, Place]], readers: Readers) -> None:
     """Refuses outputs that the next run would read."""
     for name, path in written:
-        pattern = readers.of(os.path.realpath(path))
+        pattern = readers.of(str(path) if isinstance(path, Url) else os.path.realpath(path))
         if pattern is not None:
             problem = f"would be an input too, by {pattern!r}; expected a place outside of it"
             raise OutputError(f"{name}: {problem}", path=name)

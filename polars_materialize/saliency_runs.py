@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from polars_materialize.options import FrameSelection, TemporalAggregator
+    from polars_materialize.stores import StorageOptions
 
 
 def materialize_saliency(
@@ -60,6 +62,7 @@ def materialize_saliency(
     default_width: int = 0,
     default_height: int = 0,
     decode_timeout_s: float = 300.0,
+    storage_options: StorageOptions | None = None,
     hashed: bool = True,
     argv: Sequence[str] = (),
     executor: Executor | None = None,
@@ -98,6 +101,7 @@ def materialize_saliency(
         default_width: See `add_saliency`.
         default_height: See `add_saliency`.
         decode_timeout_s: See `add_saliency`.
+        storage_options: See `scan_table`; never written anywhere.
         hashed: Hash inputs and output for the audit; without, its hashes are null and the run is quicker.
             Clips are not hashed.
         argv: The command line's arguments, for the audit.
@@ -155,7 +159,13 @@ def materialize_saliency(
     )
     entrypoint = "saliency table" if argv else "materialize_saliency"
     with single_run(
-        entrypoint, argv=argv, base_dir=base_dir, hashed=hashed, progress=progress, executor=executor
+        entrypoint,
+        argv=argv,
+        base_dir=base_dir,
+        hashed=hashed,
+        progress=progress,
+        executor=executor,
+        storage_options=storage_options,
     ) as context:
         return run_saliency_table(table, context)
 
@@ -171,6 +181,7 @@ def saliency_part(
 ) -> Part[SaliencyPlan, SaliencyEvidence, SaliencyAudit]:
     """What a table of its kind joins."""
     model = [] if table.model_path is None else [context.locate(table.model_path)]
+    outputs = [context.locate(path)[1] for path in (table.output, table.audit_json) if path is not None]
 
     def plan(schema: pl.Schema) -> SaliencyPlan:
         return plan_saliency(
@@ -179,9 +190,7 @@ def saliency_part(
             divided(load_stage(table, context.base_dir, None), table, context.base_dir, context.executor),
             table=table.input,
             base_dir=context.base_dir,
-            outputs=[
-                context.locate(path)[1] for path in (table.output, table.audit_json) if path is not None
-            ],
+            outputs=[place for place in outputs if isinstance(place, Path)],
             progress=context.progress,
         )
 

@@ -13,6 +13,7 @@ from polars_materialize.errors import ExtraError, OptionError, listing
 from polars_materialize.joins import check_choices
 from polars_materialize.names import is_pattern
 from polars_materialize.options import FrameSelection, SaliencyOptions, TemporalAggregator
+from polars_materialize.stores import refuse_url
 
 if TYPE_CHECKING:
     from polars_materialize.saliency.stage import Stage
@@ -115,6 +116,7 @@ def check_saliency_options(options: SaliencyOptions) -> None:
         value = getattr(options, option)
         if value is not None and (not value.strip() or "\0" in value):
             raise OptionError(f"{option}: {value!r}; expected some text", option=option)
+        refuse_url(value, option)
     _check_programs(options)
     _check_names(options)
 

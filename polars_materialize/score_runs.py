@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from polars_materialize.formats import KeyNormalize
     from polars_materialize.options import Policy
+    from polars_materialize.stores import StorageOptions
 
 
 def materialize_scores(
@@ -52,6 +53,7 @@ def materialize_scores(
     bad_policy: Policy = "mark",
     prefix: str = "second_opinion",
     overwrite: bool = False,
+    storage_options: StorageOptions | None = None,
     hashed: bool = True,
     argv: Sequence[str] = (),
     progress: Callable[[int, int, str], None] | None = None,
@@ -76,6 +78,7 @@ def materialize_scores(
         bad_policy: See `join_scores`.
         prefix: See `join_scores`.
         overwrite: Replace columns that the feature table already has. (An older `out` is always replaced.)
+        storage_options: See `scan_table`; never written anywhere.
         hashed: Hash inputs and output for the audit; without, its hashes are null and the run is quicker.
         argv: The command line's arguments, for the audit.
         progress: Called with the number of sidecar files begun and of all, and the word `files`.
@@ -115,7 +118,14 @@ def materialize_scores(
         overwrite=overwrite,
     )
     entrypoint = "second-opinion table" if argv else "materialize_scores"
-    with single_run(entrypoint, argv=argv, base_dir=base_dir, hashed=hashed, progress=progress) as context:
+    with single_run(
+        entrypoint,
+        argv=argv,
+        base_dir=base_dir,
+        hashed=hashed,
+        progress=progress,
+        storage_options=storage_options,
+    ) as context:
         return run_score_table(table, context)
 
 
@@ -127,7 +137,8 @@ def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
 
 def score_part(table: ScoreTable, context: Context) -> Part[ScorePlan, ScoreEvidence, ScoreAudit]:
     """What a table of its kind joins."""
-    sidecars = find_sidecars([Sidecar.of(entry) for entry in table.scores], context.base_dir)
+    entries = [Sidecar.of(entry) for entry in table.scores]
+    sidecars = find_sidecars(entries, context.base_dir, context.storage_options)
 
     def plan(schema: pl.Schema) -> ScorePlan:
         fields = {"score_key_field": table.score_key_field, "score_field": table.score_field}

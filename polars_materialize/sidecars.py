@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import polars as pl
@@ -40,12 +39,15 @@ from polars_materialize.formats import (
 from polars_materialize.names import spare_names
 from polars_materialize.options import Sidecar
 from polars_materialize.scores import FILE_NAME, SCORE_FIELDS, SCORE_SCHEMA, means_ok, slug, unusable_rows
+from polars_materialize.stores import check_storage_options, local_folder
 from polars_materialize.tables import Dialect, File, Records, find, in_order, is_small, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from polars_materialize.fields import Field
+    from polars_materialize.stores import StorageOptions
 
 
 SidecarLike = str | os.PathLike[str] | Sidecar
@@ -107,6 +109,7 @@ def scan_scores(
     score_key_field: str | None = None,
     score_field: str | None = None,
     base_dir: str | os.PathLike[str] | None = None,
+    storage_options: StorageOptions | None = None,
 ) -> pl.LazyFrame:
     """Opens sidecars as one long frame of scores, one row a scored clip.
 
@@ -122,6 +125,7 @@ def scan_scores(
         score_key_field: The field that holds the key, in every sidecar that does not say itself.
         score_field: The field that holds the score, likewise.
         base_dir: What relative paths are relative to.
+        storage_options: See `scan_table`.
 
     Returns:
         Columns as `SCORE_SCHEMA`: `scorer`, `key` (text, not yet normalised), `score`, `status` (`ok` or
@@ -143,7 +147,8 @@ def scan_scores(
         ...     scan_scores(f"dover={path}").select("scorer", "key", "score").collect().rows()
         [('dover', 'a', 0.7), ('dover', 'b', 0.4)]
     """
-    sources = find_sidecars(list_sidecars(scores), None if base_dir is None else Path(base_dir))
+    options = check_storage_options(storage_options)
+    sources = find_sidecars(list_sidecars(scores), local_folder(base_dir), options)
 
     def read() -> pl.DataFrame:
         return read_scores(sources, score_key_field=score_key_field, score_field=score_field)
@@ -158,7 +163,9 @@ def list_sidecars(scores: SidecarLike | Iterable[SidecarLike]) -> list[Sidecar]:
     return [Sidecar.of(entry) for entry in scores]
 
 
-def find_sidecars(entries: Sequence[Sidecar], base_dir: Path | None) -> list[tuple[Sidecar, list[File]]]:
+def find_sidecars(
+    entries: Sequence[Sidecar], base_dir: Path | None, storage_options: StorageOptions | None = None
+) -> list[tuple[Sidecar, list[File]]]:
     """The files of each entry, after checking every entry.
 
     Raises:
@@ -169,7 +176,13 @@ def find_sidecars(entries: Sequence[Sidecar], base_dir: Path | None) -> list[tup
         raise OptionError("scores: expected at least one sidecar")
     for entry in entries:
         check_sidecar(entry)
-    return [(entry, find(entry.path, base_dir, folders=True, dialect=_dialect(entry))) for entry in entries]
+    found = []
+    for entry in entries:
+        files = find(
+            entry.path, base_dir, folders=True, dialect=_dialect(entry), storage_options=storage_options
+        )
+        found.append((entry, files))
+    return found
 
 
 def _dialect(entry: Sidecar) -> Dialect:

@@ -11,6 +11,8 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from polars_materialize.stores.urls import is_url
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
@@ -220,6 +222,8 @@ def file_state(clip: Clip) -> tuple[int, ...]:
     """
     if not clip.path:
         raise ClipError("missing-source", "the row names no clip")
+    if is_url(clip.written or ""):
+        raise ClipError("missing-source", "No such file: clips are read from this machine only, not by url")
     try:
         status = os.stat(clip.path)  # noqa: PTH116 - as it is, not tidied up
     except (OSError, ValueError) as error:

@@ -18,13 +18,15 @@ from polars_materialize.signal_mix.audit import Table, audit_table, make_report
 from polars_materialize.signal_mix.baseline import load_baseline
 from polars_materialize.signal_mix.families import Family, built_in, choose_families, read_families, read_file
 from polars_materialize.signal_mix.options import SignalOptions, check_options
-from polars_materialize.tables import find, scan_files, staged
+from polars_materialize.stores import real, refuse_output, refuse_url
+from polars_materialize.tables import scan_files, staged
 from polars_materialize.tables.files import COMPRESSIONS, SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from polars_materialize.signal_mix.reports import SignalReport
+    from polars_materialize.stores import StorageOptions
     from polars_materialize.tables import File
 
 
@@ -46,6 +48,7 @@ def audit_tables(
     sample: int | None = None,
     seed: int = 0,
     baseline: PathLike | None = None,
+    storage_options: StorageOptions | None = None,
     hashed: bool = True,
     argv: Sequence[str] = (),
 ) -> SignalReport:
@@ -71,6 +74,7 @@ def audit_tables(
         sample: See `audit_signals`.
         seed: See `audit_signals`.
         baseline: The JSON report of an earlier audit to compare with.
+        storage_options: See `scan_table`; never written anywhere.
         hashed: Hash inputs; without, their hashes are null and the run is quicker.
         argv: The command line's arguments, for the report.
 
@@ -113,8 +117,11 @@ def audit_tables(
     for name, path in outputs.items():
         if not path.strip() or "\0" in path:
             raise OptionError(f"{name}: expected a path", option=name)
+        refuse_output(path)
     entrypoint = "signal-mix" if argv else "audit_tables"
-    with single_run(entrypoint, argv=argv, base_dir=base_dir, hashed=hashed) as context:
+    with single_run(
+        entrypoint, argv=argv, base_dir=base_dir, hashed=hashed, storage_options=storage_options
+    ) as context:
         return _run(entries, outputs, options, context, families=families, baseline=baseline)
 
 
@@ -128,13 +135,14 @@ def _run(
     baseline: PathLike | None,
 ) -> SignalReport:
     inputs = Inputs(context.hasher)
-    found = [(label, path, find(path, context.base_dir)) for label, path in entries]
+    found = [(label, path, context.find(path)) for label, path in entries]
     for _, _, files in found:
         inputs.add("tables", ((file.written, file.path) for file in files))
     known, named = _families(families, inputs, context)
     earlier = None
     if baseline is not None:
-        place = context.locate(os.fspath(baseline))
+        refuse_url(baseline, "baseline")
+        place = context.place(os.fspath(baseline))
         earlier = load_baseline(*place)
         inputs.add("baseline", [place])
     inputs.refuse_as_outputs(context.locate(path) for path in outputs.values())
@@ -196,7 +204,8 @@ def _families(
     if families is None:
         return built_in(), None
     if isinstance(families, (str, os.PathLike)):
-        written, path = context.locate(os.fspath(families))
+        refuse_url(families, "families")
+        written, path = context.place(os.fspath(families))
         content = read_file(written, path)
         inputs.add("families", [(written, path)])
         return read_families(written, content), written
@@ -208,7 +217,7 @@ def _refuse_patterns(patterns: Iterable[str], outputs: dict[str, str], context: 
     """Refuses outputs that a later run of the same command would read."""
     for pattern in patterns:
         for path in outputs.values():
-            if reads(context.base_dir, pattern, os.path.realpath(context.locate(path)[1])):
+            if reads(context.base_dir, pattern, real(context.base_dir, path)):
                 problem = f"would be an input too, by {pattern!r}; expected a place outside of it"
                 raise OutputError(f"{path}: {problem}", path=path)
 

@@ -12,16 +12,26 @@ import itertools
 import re
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from polars_materialize.errors import TableError, first_line
+from polars_materialize.errors import TableError
 from polars_materialize.names import refuse_patterns, spare_names
+from polars_materialize.stores import check_storage_options, in_one_line
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds, strict
 from polars_materialize.tables.files import TEXT_FORMATS, Dialect, File, find, find_shards, is_small
 from polars_materialize.tables.parallel import in_order
+from polars_materialize.tables.scans import (
+    parquet_schema,
+    reach,
+    read_ahead,
+    scan_ipc,
+    scan_parquet,
+    scan_parquets,
+)
 from polars_materialize.tables.sinks import (
     FOOTER_KEY,
     check_partitions,
@@ -39,6 +49,8 @@ from polars_materialize.tables.splice import Splice
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from polars_materialize.stores import StorageOptions
 
 __all__ = [
     "FOOTER_KEY",
@@ -71,7 +83,9 @@ KEPT_BYTES = 2**28
 """How much of a table that was parsed to find its schema a run keeps."""
 
 
-def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
+def scan_table(
+    path: str | os.PathLike[str], *, storage_options: StorageOptions | None = None
+) -> pl.LazyFrame:
     """Opens a table file of any known format as a LazyFrame, with nothing lost.
 
     The suffix decides: `.parquet .pq .jsonl .ndjson .json .csv .arrow .feather .ipc`, text formats
@@ -83,6 +97,10 @@ def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
         path: A file, a glob such as `shards/*.parquet`, or a folder of shards. The files are one table, in
             the order of their names; a column that some of them lack is null there. In a folder, those
             called `split=train` (as Hive names them) say what the column `split` is in all rows below.
+            Or the url of an object, a glob or a prefix of them (`s3:// gs:// az:// https://`); text is
+            copied to a temporary file then.
+        storage_options: How to reach a store, beside what the environment says: `aws_region`,
+            `aws_endpoint_url`, `aws_access_key_id`, ... as Polars names them.
 
     Returns:
         The rows of the file or files, in order.
@@ -100,7 +118,7 @@ def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
         ...     scan_table(path).collect().rows()
         [('a', nan, None), ('b', None, 'late')]
     """
-    return scan_files(find_shards(path))
+    return scan_files(find_shards(path, storage_options=check_storage_options(storage_options)))
 
 
 def scan_files(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: bool = False) -> pl.LazyFrame:
@@ -133,7 +151,7 @@ class Table(NamedTuple):
         for (scans, own), group in itertools.groupby(range(len(self.shards)), self._kind):
             places = list(group)
             some = [self.frames[place] for place in places]
-            if scans and len(places) > 1:  # thousands of scans would be planned one by one
+            if scans is not None and len(places) > 1:  # thousands of scans would be planned one by one
                 some = [self._scan(places)]
             frames += [self._widened(frame, dict(own)) for frame in some]
         return frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical")
@@ -152,15 +170,19 @@ class Table(NamedTuple):
 
     def _kind(self, place: int) -> tuple[tuple[str, ...] | None, tuple[tuple[str, pl.DataType], ...]]:
         """What files have in common that can be read by one scan."""
-        said = self.said[place]
-        return None if said is None else tuple(said), tuple(self.columns[place].items())
+        said, where = self.said[place], reach(self.shards[place])
+        # Of objects in a store no path comes back by which to join what folders say.
+        apart = said is None or where is None or (bool(said) and not self.shards[place].is_local)
+        together = None if apart else (str(where), *(said or {}))
+        return together, tuple(self.columns[place].items())
 
     def _scan(self, places: Sequence[int]) -> pl.LazyFrame:
         """The rows of Parquet files with the same columns, in one scan; what folders say is joined on."""
-        paths = [str(self.shards[place].path) for place in places]
+        files = [self.shards[place] for place in places]
         cells = [self.said[place] or {} for place in places]
         if not cells[0]:
-            return pl.scan_parquet(paths, glob=False, hive_partitioning=False)
+            return scan_parquets(files)
+        paths = [str(file.local()) for file in files]
         [path] = spare_names(self.schema, 1)
         said = {name: pl.concat([cell[name] for cell in cells]) for name in cells[0]}
         rows = pl.scan_parquet(paths, glob=False, hive_partitioning=False, include_file_paths=path)
@@ -186,6 +208,7 @@ def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: 
             for runs, which look at a table twice and do not outlive it.
     """
     kept = _Kept(KEPT_BYTES if keep else 0)
+    read_ahead(files)
     found = [_inspect(file, key_columns, kept) for file in files]
     for file, profile in zip(files, found, strict=True):
         refuse_patterns(profile.schema, file.written)
@@ -323,15 +346,14 @@ def _inspect(file: File, key_columns: Sequence[str], kept: _Kept) -> dtypes.Prof
     profile = dtypes.Profile()
     try:
         if file.format == "parquet":
-            schema = pl.scan_parquet(file.path, glob=False, hive_partitioning=False).collect_schema()
-            return dtypes.Profile(schema=dict(schema))
+            return dtypes.Profile(schema=dict(parquet_schema(file)))
         if file.format == "ipc":
-            return dtypes.Profile(schema=dict(_scan_ipc(file).collect_schema()))
+            return dtypes.Profile(schema=dict(scan_ipc(file).collect_schema()))
         if file.format == "csv":
             return csv.infer(file, key_columns)
         rows = _infer_json(file, profile, kept)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise TableError(file.written, f"cannot be read: {first_line(error)}") from None
+        raise TableError(file.written, f"cannot be read: {in_one_line(error)}") from None
     if not rows and file.format == "jsonl":
         raise TableError(file.written, chunks.EMPTY)
     profile.plain &= file.format == "jsonl"
@@ -350,12 +372,13 @@ def _infer_json(file: File, profile: dtypes.Profile, kept: _Kept) -> int:
 
 def _scan(file: File, schema: pl.Schema, mixed: frozenset[dtypes.Path], *, plain: bool) -> pl.LazyFrame:
     if file.format == "parquet":
-        return pl.scan_parquet(file.path, glob=False, hive_partitioning=False)
+        return scan_parquet(file)
     if file.format == "ipc":
-        return _scan_ipc(file)
+        return scan_ipc(file)
+    plain = plain and isinstance(file.path, Path)  # a scan by path would not keep a copy
     # scan_ndjson has no way to say that a path is no glob.
     if plain and file.format == "jsonl" and not glob.has_magic(str(file.path)):
-        return pl.scan_ndjson(file.path, schema=dict(schema))
+        return pl.scan_ndjson(file.local(), schema=dict(schema))
     if plain and file.format == "csv":
         return csv.scan(file, schema)
 
@@ -426,15 +449,6 @@ def _json_chunks(file: File) -> Iterator[chunks.Chunk]:
     if file.format == "jsonl":
         return chunks.read_lines(file)
     return (chunk for chunk, _ in chunks.read_documents([file], ("rows",), single=False))
-
-
-def _scan_ipc(file: File) -> pl.LazyFrame:
-    with file.path.open("rb") as stream:
-        magic = stream.read(6)
-    if magic == b"ARROW1":
-        return pl.scan_ipc(file.path, glob=False)
-    # The streaming layout has no index at its end to scan by.
-    return pl.read_ipc_stream(file.path).lazy()
 
 
 class Records(NamedTuple):
@@ -521,7 +535,7 @@ def _read_file(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:
     try:
         yield from _read_rows(file, key_columns)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise TableError(file.written, f"cannot be read: {first_line(error)}") from None
+        raise TableError(file.written, f"cannot be read: {in_one_line(error)}") from None
 
 
 def _read_rows(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:

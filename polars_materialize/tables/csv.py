@@ -108,7 +108,7 @@ def infer(file: File, key_columns: Sequence[str] = ()) -> Profile:
 
 def scan(file: File, schema: pl.Schema) -> pl.LazyFrame:
     """Polars' own scan of a plain file."""
-    cells = pl.scan_csv(file.path, infer_schema=False, glob=False)
+    cells = pl.scan_csv(file.local(), infer_schema=False, glob=False)
     return cells.select(_cast(name, dtype) for name, dtype in schema.items())
 
 
@@ -128,7 +128,7 @@ def read_text(file: File, names: Sequence[str], columns: Sequence[str]) -> Itera
 
     head = _header(file)
     # A Python stream here would let pyarrow's reading thread outlive the interpreter's lock.
-    stream = pa.input_stream(str(file.path), compression=file.compression)
+    stream = pa.input_stream(str(file.local()), compression=file.compression)
     try:
         with stream:
             yield from _cells(stream, file, head, names, columns)

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 from urllib.parse import unquote
 
 from polars_materialize.errors import TableError, listing
+from polars_materialize.stores import Place, Url, below, find_objects, is_url, locate
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
+
+    from polars_materialize.stores import StorageOptions
 
 Format = Literal["parquet", "jsonl", "json", "csv", "ipc", "xml"]
 
@@ -30,6 +33,8 @@ SUFFIXES: dict[str, Format] = {
 }
 SMALL_BYTES = 2**16
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+SCANNED: tuple[Format, ...] = ("parquet", "ipc")
+"""What Polars reads by ranges, and so where it is; all else is read as a whole, and more than once."""
 COMPRESSIONS: dict[str, Literal["gzip", "zstd"]] = {".gz": "gzip", ".zst": "zstd"}
 TEXT_FORMATS: tuple[Format, ...] = ("jsonl", "json", "csv")
 EXPECTED = f"{' '.join(SUFFIXES)}, and for text formats also {' '.join(COMPRESSIONS)}"
@@ -64,11 +69,11 @@ PLAIN = Dialect()
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file: where it is, and how the user wrote it.
+    """One file or object: where it is, and how the user wrote it.
 
     Attributes:
         written: The path for messages, columns and reports, as the user wrote it.
-        path: The path to open.
+        path: Where it is.
         format: What its suffix says.
         compression: What its last suffix says, if it is a compressed text file.
         dialect: How its text is laid out.
@@ -76,7 +81,7 @@ class File:
     """
 
     written: str
-    path: Path
+    path: Place
     format: Format
     compression: Literal["gzip", "zstd"] | None = None
     dialect: Dialect = PLAIN
@@ -88,16 +93,19 @@ class File:
         written: str | os.PathLike[str],
         base_dir: Path | None = None,
         dialect: Dialect = PLAIN,
+        *,
+        storage_options: StorageOptions | None = None,
+        place: Place | None = None,
     ) -> File:
-        """The file that `written` names, relative to `base_dir`.
+        """The file that `written` names, relative to `base_dir`; or the one at `place`, which was found.
 
         Raises:
-            TableError: If the suffix is not of a known format.
+            TableError: If the suffix is not of a known format, or a url is not one of an object.
         """
         text = str(written)
         _refuse_unwritable(text)
-        path = Path(text) if base_dir is None else base_dir / text
-        name = Path(text.lower())
+        path = locate(text, base_dir, storage_options) if place is None else place
+        name = Path((path.address.path if isinstance(path, Url) else text).lower())
         compression = COMPRESSIONS.get(name.suffix)
         if compression is not None:
             name = name.with_suffix("")
@@ -108,14 +116,25 @@ class File:
         if known is None or (compression is not None and known not in (*TEXT_FORMATS, "xml")):
             hint = "; or say the format (polars-materialize formats lists them)" if dialect.evidence else ""
             raise TableError(text, f"unknown kind of table; expected one of {EXPECTED}{hint}")
+        if isinstance(path, Url):
+            path.copied |= known not in SCANNED
         return cls(text, path, known, compression, dialect)
 
     @property
     def stem(self) -> str:
         """The file's name less its suffixes."""
-        name = Path(self.written).name
+        name = Path(self.path.name if isinstance(self.path, Url) else self.written).name
         name = name if self.compression is None else Path(name).stem
         return Path(name).stem
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a file of this machine, or is read from a copy here."""
+        return isinstance(self.path, Path) or self.path.copied
+
+    def local(self) -> Path:
+        """The file of this machine that holds its bytes, for as long as this is there."""
+        return self.path if isinstance(self.path, Path) else self.path.local()
 
     def open(self) -> BinaryIO:
         """Opens the file's bytes, decompressed."""
@@ -124,7 +143,7 @@ class File:
         import pyarrow as pa  # noqa: PLC0415 - only compressed files need it
 
         # Unlike a plain gzip reader this takes files of several members and refuses truncated ones.
-        stream = pa.input_stream(str(self.path), compression=self.compression)
+        stream = pa.input_stream(str(self.local()), compression=self.compression)
         return cast("BinaryIO", io.BufferedReader(stream))
 
 
@@ -134,8 +153,9 @@ def find(
     *,
     folders: bool = False,
     dialect: Dialect = PLAIN,
+    storage_options: StorageOptions | None = None,
 ) -> list[File]:
-    """The files that a path, a glob or (with `folders`) a folder means, sorted by name.
+    """The files that a path, a url, a glob or (with `folders`) a folder means, sorted by name.
 
     A path that exists is taken as it is, even if it holds glob characters. Hidden files in a folder
     are passed over. For a table in a folder of shards see `find_shards`.
@@ -153,6 +173,9 @@ def find(
     """
     text = str(written)
     _refuse_unwritable(text)
+    if is_url(text):
+        urls = find_objects(text, storage_options, folders=folders)
+        return [File.of(url.written, dialect=dialect, place=url) for url in urls]
     path = Path(text) if base_dir is None else base_dir / text
     if path.is_file():
         return [File.of(text, base_dir, dialect)]
@@ -176,8 +199,12 @@ def find(
     raise TableError(text, "no such file")
 
 
-def find_shards(written: str | os.PathLike[str], base_dir: Path | None = None) -> list[File]:
-    """The files of a table: of a path, a glob, or a folder of shards, sorted by name.
+def find_shards(
+    written: str | os.PathLike[str],
+    base_dir: Path | None = None,
+    storage_options: StorageOptions | None = None,
+) -> list[File]:
+    """The files of a table: of a path, a url, a glob, or a folder or prefix of shards, sorted by name.
 
     Folders in a folder are read, too; those called `name=value`, as Hive calls them, say what a column is in
     all rows below. Files and folders whose names begin with `.` or `_` are passed over.
@@ -195,6 +222,9 @@ def find_shards(written: str | os.PathLike[str], base_dir: Path | None = None) -
     """
     text = str(written)
     _refuse_unwritable(text)
+    if is_url(text):
+        objects = find_objects(text, storage_options, deep=True)
+        return _agreeing([(File.of(url.written, place=url), below(text, url)) for url in objects])
     root = Path(text) if base_dir is None else base_dir / text
     if not root.is_dir():
         return find(written, base_dir)
@@ -210,7 +240,12 @@ def find_shards(written: str | os.PathLike[str], base_dir: Path | None = None) -
             raise TableError(f"{stem}/{name}", f"{problem}; expected files and folders")
     if not shown:
         raise TableError(text, "the folder has no files")
-    files = [replace(File.of(f"{stem}/{name}", base_dir), partitions=_partitions(name)) for name in shown]
+    return _agreeing([(File.of(f"{stem}/{name}", base_dir), name) for name in shown])
+
+
+def _agreeing(found: Sequence[tuple[File, str]]) -> list[File]:
+    """Files with what their folders say, given their names below that of the table."""
+    files = [replace(file, partitions=_partitions(name)) for file, name in found]
     columns = [name for name, _ in files[0].partitions]
     for file in files:
         own = [name for name, _ in file.partitions]
@@ -237,6 +272,8 @@ def _partitions(name: str) -> tuple[tuple[str, str | None], ...]:
 
 def is_small(file: File) -> bool:
     """Whether reading a file takes so little that what is done around it counts more."""
+    if isinstance(file.path, Url):
+        return 0 <= file.path.size <= SMALL_BYTES
     try:
         return file.path.stat().st_size <= SMALL_BYTES
     except OSError:

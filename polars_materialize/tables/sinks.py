@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import polars as pl
 
-from polars_materialize.errors import MaterializeError, OutputError, did_you_mean, first_line, listing
+from polars_materialize.errors import MaterializeError, OutputError, did_you_mean, listing
+from polars_materialize.stores import Url, check_storage_options, in_one_line, uploaded
 from polars_materialize.tables.batches import each_batch
 from polars_materialize.tables.dtypes import instance
 from polars_materialize.tables.files import HIVE_NULL, TEXT_FORMATS, File
@@ -24,6 +25,7 @@ from polars_materialize.tables.files import HIVE_NULL, TEXT_FORMATS, File
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from polars_materialize.stores import Place, StorageOptions
     from polars_materialize.tables.splice import Splice
 
 GROUP_ROWS = 131_072
@@ -42,7 +44,12 @@ staging_mark = ContextVar("staging_mark", default="")
 """What the names of files in the making hold, so that those of a process that was killed can be told."""
 
 
-def sink_table(lf: pl.LazyFrame | pl.DataFrame, path: str | os.PathLike[str]) -> None:
+def sink_table(
+    lf: pl.LazyFrame | pl.DataFrame,
+    path: str | os.PathLike[str],
+    *,
+    storage_options: StorageOptions | None = None,
+) -> None:
     """Collects a frame into a table file, atomically; the suffix decides the format.
 
     The frame is streamed, so it need not fit into memory. Folders are made. A failed or interrupted
@@ -51,7 +58,9 @@ def sink_table(lf: pl.LazyFrame | pl.DataFrame, path: str | os.PathLike[str]) ->
 
     Args:
         lf: The rows to write, in order.
-        path: Where to; see `scan_table` for the suffixes.
+        path: Where to; see `scan_table` for the suffixes. To `s3://` what is complete in a temporary file is
+            sent from there, and takes the place of an older object as a whole.
+        storage_options: See `scan_table`.
 
     Raises:
         TableError: If the suffix is unknown.
@@ -67,7 +76,7 @@ def sink_table(lf: pl.LazyFrame | pl.DataFrame, path: str | os.PathLike[str]) ->
         ]}
     """
     frame = lf.lazy()
-    file = File.of(path)
+    file = File.of(path, storage_options=check_storage_options(storage_options))
     check_sink(file, frame.collect_schema())
     with staged(file.written, file.path) as part:
         write(frame, file, part)
@@ -188,7 +197,7 @@ def write_partitions(
             with path.open("rb+") as stream:
                 os.fsync(stream.fileno())
     except (pl.exceptions.PolarsError, OSError) as error:
-        problem = f"{file.written}: could not be written: {first_line(error)}"
+        problem = f"{file.written}: could not be written: {in_one_line(error)}"
         raise OutputError(problem, path=file.written) from None
 
 
@@ -204,7 +213,7 @@ def _writing(file: File, part: Path) -> Iterator[BinaryIO]:
     except MaterializeError:
         raise
     except (pl.exceptions.PolarsError, OSError) as error:
-        problem = f"{file.written}: could not be written: {first_line(error)}"
+        problem = f"{file.written}: could not be written: {in_one_line(error)}"
         raise OutputError(problem, path=file.written) from None
 
 
@@ -304,14 +313,24 @@ def _was_written_here(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def staged(written: str, path: Path) -> Iterator[Path]:
+def staged(written: str, path: Place) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` when the block ends well.
+
+    For an object it is a temporary file, which is sent then.
 
     Several blocks may be nested: each is complete and on the disk before the outermost is renamed.
 
     Raises:
         OutputError: If the folder or the file cannot be made.
     """
+    if isinstance(path, Url):
+        try:
+            with uploaded(path) as part:
+                yield part
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OutputError(f"{written}: could not be written: {reason}", path=written) from None
+        return
     target = Path(os.path.realpath(path))  # a link keeps pointing where it points
     part = target.with_name(f".{target.name}.{staging_mark.get()}{secrets.token_hex(4)}.part")
     try:

@@ -51,9 +51,9 @@ class Splice:
     def of(cls, files: Sequence[File], added: Mapping[str, pl.DataType]) -> Splice | None:
         """Looks whether columns can be put beside those of some files.
 
-        They cannot if a file is no Parquet file, encrypted or damaged; if the files have not the same columns
-        of the same kinds; if a row group is so large that new columns for it would take much memory; or if
-        there are so many that it would not be quick.
+        They cannot if a file is no Parquet file, in a store, encrypted or damaged; if the files have not the
+        same columns of the same kinds; if a row group is so large that new columns for it would take much
+        memory; or if there are so many that it would not be quick.
 
         Args:
             files: The files of one table.
@@ -61,9 +61,9 @@ class Splice:
         """
         footers: list[Footer] = []
         for file in files:
-            if file.format != "parquet":
+            if file.format != "parquet" or not file.is_local:
                 return None
-            with file.path.open("rb") as stream:
+            with file.local().open("rb") as stream:
                 footer = read_footer(stream)
             if footer is None or (footers and not _alike(footer, footers[0])):
                 return None
@@ -119,7 +119,7 @@ class Splice:
     def _groups(self) -> Generator[tuple[File, BinaryIO, Footer, Struct], None, None]:
         """The row groups of the table, each with its file."""
         for file, footer in zip(self.files, self.footers, strict=True):
-            with file.path.open("rb", buffering=0) as stream:
+            with file.local().open("rb", buffering=0) as stream:
                 for group in footer.groups:
                     yield file, stream, footer, group
 

@@ -1,0 +1,106 @@
+"""Polars' own scans of Parquet and Arrow tables: of this machine, in a store, or copied from one."""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from polars_materialize.stores import Url
+from polars_materialize.stores.copies import AT_ONCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from polars_materialize.tables.files import File
+
+
+AS_IT_IS: dict[str, Any] = {"glob": False, "hive_partitioning": False}
+"""A path is no glob, and its folders are read by this package, which loses no zero of theirs."""
+
+
+def scan_parquet(file: File) -> pl.LazyFrame:
+    """A Parquet file as a LazyFrame."""
+    if file.is_local:
+        return _kept(file, lambda: pl.scan_parquet(file.local(), **AS_IT_IS))
+    return pl.scan_parquet(str(file.path), **AS_IT_IS, **_reaching(file))
+
+
+def scan_parquets(files: Sequence[File]) -> pl.LazyFrame:
+    """Parquet files with the same columns as one LazyFrame: all of this machine, or all in one store."""
+    if files[0].is_local:
+        return pl.scan_parquet([file.local() for file in files], **AS_IT_IS)
+    return pl.scan_parquet([str(file.path) for file in files], **AS_IT_IS, **_reaching(files[0]))
+
+
+def reach(file: File) -> str | None:
+    """What files have in common that `scan_parquets` takes together; none if it takes no other with it."""
+    if isinstance(file.path, Path):
+        return ""
+    return None if file.path.copied else f"{file.path.address.scheme}://{file.path.address.bucket}"
+
+
+_schemas: WeakKeyDictionary[Url, pl.Schema] = WeakKeyDictionary()
+
+
+def read_ahead(files: Sequence[File]) -> None:
+    """Reads the schemas of Parquet tables in stores side by side, since each waits for its store."""
+    remote = [file for file in files if file.format == "parquet" and not file.is_local]
+
+    def read(file: File) -> None:
+        with contextlib.suppress(pl.exceptions.PolarsError, OSError):  # reading it says what is wrong
+            parquet_schema(file)
+
+    if len(remote) > 1:
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tables") as pool:
+            list(pool.map(read, remote))
+
+
+def parquet_schema(file: File) -> pl.Schema:
+    """The schema of a Parquet file."""
+    if file.is_local:
+        return pl.scan_parquet(file.local(), **AS_IT_IS).collect_schema()
+    assert isinstance(file.path, Url), "what is not local has a url"  # noqa: S101
+    if file.path not in _schemas:
+        _schemas[file.path] = scan_parquet(file).collect_schema()
+    return _schemas[file.path]
+
+
+def scan_ipc(file: File) -> pl.LazyFrame:
+    """An Arrow file as a LazyFrame."""
+    with file.open() as stream:
+        magic = stream.read(6)
+        if magic != b"ARROW1":
+            # The streaming layout has no index at its end to scan by.
+            return pl.read_ipc_stream(file.local()).lazy()
+    if file.is_local:
+        return _kept(file, lambda: pl.scan_ipc(file.local(), glob=False))
+    return pl.scan_ipc(str(file.path), glob=False, **_reaching(file))
+
+
+def _reaching(file: File) -> dict[str, Any]:
+    return file.path.for_polars() if isinstance(file.path, Url) else {}
+
+
+def _kept(file: File, scan: Callable[[], pl.LazyFrame]) -> pl.LazyFrame:
+    """A scan that keeps the copy that it is of, for as long as a plan holds it."""
+    if not isinstance(file.path, Url):
+        return scan()
+
+    def source(
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,
+        n_rows: int | None,
+        batch_size: int | None,  # noqa: ARG001 - a hint
+    ) -> Iterator[pl.DataFrame]:
+        frame = scan() if with_columns is None else scan().select(with_columns)
+        frame = frame if n_rows is None else frame.head(n_rows)
+        frame = frame if predicate is None else frame.filter(predicate)
+        yield from frame.collect_batches(maintain_order=True)
+
+    return register_io_source(source, schema=scan().collect_schema())
