@@ -338,6 +338,33 @@ def test_outputs_of_shards_are_guarded_there_as_here(bucket, options, tmp_path):
     assert pm.scan_table(tmp_path / "parted").collect().height == 6
 
 
+def test_one_of_several_objects_that_cannot_be_sent(bucket, options, tmp_path, monkeypatch):
+    shards(bucket, tmp_path)
+    names = ["out/x/a.parquet", "out/x/b.parquet", "out/y/a.parquet", "audit.json"]
+    for name in names:
+        bucket.put(name, "old")
+    upload = stores.Url.upload
+
+    def fail(url, path):
+        if url.written.endswith("x/b.parquet"):
+            raise stores.StoreError("the store at x cannot be reached")
+        upload(url, path)
+
+    monkeypatch.setattr(stores.Url, "upload", fail)
+    with pytest.raises(errors.OutputError, match=r"x/b\.parquet: could not be written: the store") as error:
+        pm.materialize_scores(
+            bucket.url("t"),
+            f"dover={bucket.url('dover.jsonl')}",
+            bucket.url("out/{folder}/{stem}.parquet"),
+            audit_json=bucket.url("audit.json"),
+            storage_options=options,
+        )
+    one_line(error)
+    assert [bucket.get(name) == b"old" for name in names] == [True, True, False, True]
+    assert pl.read_parquet(bucket.get(names[2])).height == 3
+    assert not bucket.uploads()
+
+
 def refresh_manifest(bucket, folder, options):
     tables = [
         {
@@ -682,6 +709,8 @@ def test_readers_of_urls():
         "gs://b/x/1.csv": None,
         "s3://b/x/y/1.csv": None,
         "s3://b/y/1.csv": "b",
+        "s3://b/y/z/1.csv": "b",
+        "s3://b/yy/1.csv": None,
         "s3://b/[1].csv": "c",
         "s3://b/1.csv": "c",
         "https://h/1.csv": None,
