@@ -32,7 +32,7 @@ from polars.testing.parametric import dataframes
 
 import polars_materialize as pm
 from polars_materialize import errors, tables
-from polars_materialize.tables import chunks, csv
+from polars_materialize.tables import chunks, csv, shards
 
 BINARY = [".parquet", ".pq", ".arrow", ".feather", ".ipc"]
 LINES = [".jsonl", ".ndjson"]
@@ -1266,8 +1266,8 @@ KEPT = {
 @pytest.mark.parametrize("limit", [2**28, 300, 0])
 @pytest.mark.parametrize("name", KEPT)
 def test_rows_that_were_kept_are_the_rows(tmp_path, monkeypatch, name, limit):
-    monkeypatch.setattr(tables.chunks, "CHUNK_BYTES", 100)
-    monkeypatch.setattr(tables, "KEPT_BYTES", limit)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(shards, "KEPT_BYTES", limit)
     path = tmp_path / "t.jsonl"
     path.write_text("\n".join(KEPT[name]) + "\n")
     (tmp_path / "u.json").write_text(f"[{','.join(line for line in KEPT[name] if line.strip())}]")
@@ -1287,7 +1287,7 @@ def test_small_tables_are_parsed_once(tmp_path, monkeypatch):
 
     assert lf.collect().rows() == [(1,)]
     path.write_text('{"a": 1}\n')
-    monkeypatch.setattr(tables, "KEPT_BYTES", 1)
+    monkeypatch.setattr(shards, "KEPT_BYTES", 1)
     lf = tables.scan_files(tables.find(str(path)), keep=True)
     path.write_text('{"a": 5}\n')
     assert lf.collect().rows() == [(5,)]

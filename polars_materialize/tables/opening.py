@@ -1,0 +1,181 @@
+"""One file of a table: its schema, and its rows as a LazyFrame.
+
+Text files are read through once to find a schema that holds every value of theirs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import glob
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from polars_materialize.errors import TableError
+from polars_materialize.stores import in_one_line
+from polars_materialize.tables import chunks, csv, dtypes, jsonl, strict
+from polars_materialize.tables.scans import parquet_schema, scan_ipc, scan_parquet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from polars_materialize.tables.files import File
+
+
+class Kept:
+    """Rows of files that were parsed to find their schema, as long as they are few."""
+
+    def __init__(self, limit: int) -> None:
+        """Begins with none, and room for `limit` bytes."""
+        self._limit = self._left = limit
+        self._parts: dict[str, list[pl.DataFrame] | None] = {}
+
+    def add(self, file: File, part: pl.DataFrame) -> None:
+        """Keeps rows, or lets go of all of the file's."""
+        parts = self._parts.setdefault(file.written, [])
+        if parts is None or not part.height:
+            return
+        size = int(part.estimated_size())
+        # Rows without any field have no columns that could be filled up.
+        if self._limit and size <= self._left and part.width:
+            self._left -= size
+            parts.append(part)
+        else:
+            self._left += sum(int(known.estimated_size()) for known in parts)
+            self._parts[file.written] = None
+
+    def table(self, file: File, schema: pl.Schema, mixed: frozenset[dtypes.Path]) -> pl.LazyFrame | None:
+        """The rows of a file, if they were kept, and were parsed as the whole of the table has to be."""
+        parts = self._parts.get(file.written)
+        if not parts or mixed:
+            return None
+        if any(dtype not in (schema[n], pl.Null()) for part in parts for n, dtype in part.schema.items()):
+            return None
+        whole = []
+        for part in parts:
+            absent = (name for name, dtype in schema.items() if part.schema.get(name) != dtype)
+            nulls = {name: pl.lit(None, schema[name]) for name in absent}
+            whole.append(part.with_columns(**nulls).select(schema.names()))
+        return pl.concat(whole, how="vertical").lazy()
+
+
+def inspect(file: File, key_columns: Sequence[str], kept: Kept) -> dtypes.Profile:
+    """A file's schema, and what else decides how it is read."""
+    profile = dtypes.Profile()
+    try:
+        if file.format == "parquet":
+            return dtypes.Profile(schema=dict(parquet_schema(file)))
+        if file.format == "ipc":
+            return dtypes.Profile(schema=dict(scan_ipc(file).collect_schema()))
+        if file.format == "csv":
+            return csv.infer(file, key_columns)
+        rows = _infer_json(file, profile, kept)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise TableError(file.written, f"cannot be read: {in_one_line(error)}") from None
+    if not rows and file.format == "jsonl":
+        raise TableError(file.written, chunks.EMPTY)
+    profile.plain &= file.format == "jsonl"
+    return profile
+
+
+def _infer_json(file: File, profile: dtypes.Profile, kept: Kept) -> int:
+    """Infers the schema of JSON, chunks side by side; returns how many rows there are."""
+    rows = 0
+    for part in strict.read_all(_json_chunks(file)):
+        profile.merge(part.profile)
+        kept.add(file, part.frame)
+        rows += part.frame.height
+    return rows
+
+
+def scan(file: File, schema: pl.Schema, mixed: frozenset[dtypes.Path], *, plain: bool) -> pl.LazyFrame:
+    """A file's rows, given what `inspect` has found of it.
+
+    Args:
+        file: The file.
+        schema: Its columns, with their dtypes in the whole table.
+        mixed: Where lists and objects are to become JSON text.
+        plain: Whether Polars' own scan reads the same.
+    """
+    if file.format == "parquet":
+        return scan_parquet(file)
+    if file.format == "ipc":
+        return scan_ipc(file)
+    plain = plain and isinstance(file.path, Path)  # a scan by path would not keep a copy
+    # scan_ndjson has no way to say that a path is no glob.
+    if plain and file.format == "jsonl" and not glob.has_magic(str(file.path)):
+        return pl.scan_ndjson(file.local(), schema=dict(schema))
+    if plain and file.format == "csv":
+        return csv.scan(file, schema)
+
+    def source(
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,
+        n_rows: int | None,
+        batch_size: int | None,  # noqa: ARG001 - a hint
+    ) -> Iterator[pl.DataFrame]:
+        with _running:
+            columns = list(schema) if with_columns is None else with_columns
+            for frame in _read(file, schema, columns, mixed):
+                head = frame if n_rows is None else frame.head(n_rows)
+                n_rows = None if n_rows is None else n_rows - head.height
+                yield head if predicate is None else head.filter(predicate)
+                if n_rows == 0 or _running.ending:
+                    return
+
+    return register_io_source(source, schema=dict(schema))
+
+
+class _Running:
+    """Keeps the interpreter from ending under a reader that a finished query left behind.
+
+    Polars 2.1 returns from a query that needs no more rows while the thread that reads them still runs;
+    if the interpreter then ends, that thread aborts the process.
+    """
+
+    def __init__(self) -> None:
+        self.readers = 0
+        self.ending = False
+        self.changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self.changed:
+            self.readers += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.changed:
+            self.readers -= 1
+            self.changed.notify_all()
+
+    def end(self) -> None:
+        self.ending = True
+        with self.changed:
+            if self.readers and self.changed.wait_for(lambda: not self.readers, timeout=30):
+                time.sleep(0.05)  # the thread has yet to leave the generator
+
+
+_running = _Running()
+atexit.register(_running.end)
+
+
+def _read(
+    file: File, schema: pl.Schema, columns: list[str], mixed: frozenset[dtypes.Path]
+) -> Iterator[pl.DataFrame]:
+    yield pl.DataFrame(schema={name: schema[name] for name in columns})
+    if file.format == "csv":
+        yield from csv.read(file, schema, columns)
+        return
+    # Without any column the rows still have to be counted.
+    wanted = {name: schema[name] for name in columns or list(schema)[:1]}
+    for chunk in _json_chunks(file):
+        yield jsonl.parse(chunk, wanted, mixed).select(columns)
+
+
+def _json_chunks(file: File) -> Iterator[chunks.Chunk]:
+    if file.format == "jsonl":
+        return chunks.read_lines(file)
+    return (chunk for chunk, _ in chunks.read_documents([file], ("rows",), single=False))

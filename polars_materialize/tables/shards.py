@@ -1,0 +1,249 @@
+"""Tables: a file, or several that are one table."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import polars as pl
+
+from polars_materialize.errors import TableError
+from polars_materialize.names import refuse_patterns, spare_names
+from polars_materialize.stores import check_storage_options
+from polars_materialize.tables import dtypes
+from polars_materialize.tables.files import TEXT_FORMATS, find_shards
+from polars_materialize.tables.opening import Kept, inspect, scan
+from polars_materialize.tables.scans import reach, read_ahead, scan_parquets
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from polars_materialize.stores import StorageOptions
+    from polars_materialize.tables.files import File
+
+KEPT_BYTES = 2**28
+"""How much of a table that was parsed to find its schema a run keeps."""
+
+
+def scan_table(
+    path: str | os.PathLike[str], *, storage_options: StorageOptions | None = None
+) -> pl.LazyFrame:
+    """Opens a table file of any known format as a LazyFrame, with nothing lost.
+
+    The suffix decides: `.parquet .pq .jsonl .ndjson .json .csv .arrow .feather .ipc`, text formats
+    also with `.gz` or `.zst`. Parquet and Arrow files are not read until the frame is collected. Text
+    files hold no schema, so they are read through once here to find one that holds every value:
+    every field of every line, numbers only where nothing is lost by it, text otherwise.
+
+    Args:
+        path: A file, a glob such as `shards/*.parquet`, or a folder of shards. The files are one table, in
+            the order of their names; a column that some of them lack is null there. In a folder, those
+            called `split=train` (as Hive names them) say what the column `split` is in all rows below.
+            Or the url of an object, a glob or a prefix of them (`s3:// gs:// az:// https://`); text is
+            copied to a temporary file then.
+        storage_options: How to reach a store, beside what the environment says: `aws_region`,
+            `aws_endpoint_url`, `aws_access_key_id`, ... as Polars names them.
+
+    Returns:
+        The rows of the file or files, in order.
+
+    Raises:
+        TableError: If there is no such file or its suffix is unknown; if it is not of its format (the
+            message names the file and the line); if files of a glob disagree about a column's dtype.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "features.jsonl"
+        ...     _ = path.write_text('{"clip_id": "a", "vmaf": NaN}\\n{"clip_id": "b", "note": "late"}')
+        ...     scan_table(path).collect().rows()
+        [('a', nan, None), ('b', None, 'late')]
+    """
+    return scan_files(find_shards(path, storage_options=check_storage_options(storage_options)))
+
+
+def scan_files(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: bool = False) -> pl.LazyFrame:
+    """Opens the files of one table as one frame; see `open_table`."""
+    return open_table(files, key_columns, keep=keep).whole()
+
+
+class Table(NamedTuple):
+    """A table in one file or several.
+
+    Attributes:
+        shards: The files.
+        schema: The columns of all of them.
+        frames: The rows of each file, with its own columns, in their dtypes of the whole.
+        columns: The columns of each file.
+        plain: Whether a file is a Parquet file with all of its columns in itself.
+        said: What its folders say, for a Parquet file that lacks nothing else.
+    """
+
+    shards: Sequence[File]
+    schema: pl.Schema
+    frames: Sequence[pl.LazyFrame]
+    columns: Sequence[Mapping[str, pl.DataType]]
+    plain: Sequence[bool]
+    said: Sequence[Mapping[str, pl.Series] | None]
+
+    def whole(self) -> pl.LazyFrame:
+        """The rows of all files; a column that some of them lack is null there."""
+        frames = []
+        for (scans, own), group in itertools.groupby(range(len(self.shards)), self._kind):
+            places = list(group)
+            some = [self.frames[place] for place in places]
+            if scans is not None and len(places) > 1:  # thousands of scans would be planned one by one
+                some = [self._scan(places)]
+            frames += [self._widened(frame, dict(own)) for frame in some]
+        return frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical")
+
+    def shard(self, place: int) -> pl.LazyFrame:
+        """The rows of one file, with the columns of all."""
+        return self._widened(self.frames[place], self.columns[place])
+
+    def _widened(self, frame: pl.LazyFrame, own: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+        """Rows with the columns of all files, in their order."""
+        if list(own.items()) == list(self.schema.items()):
+            return frame
+        absent = {name: pl.lit(None, dtype) for name, dtype in self.schema.items() if name not in own}
+        # Not by one select, which would make a row of nothing but these for a file without columns.
+        return frame.with_columns(**absent).select(self.schema.names())
+
+    def _kind(self, place: int) -> tuple[tuple[str, ...] | None, tuple[tuple[str, pl.DataType], ...]]:
+        """What files have in common that can be read by one scan."""
+        said, where = self.said[place], reach(self.shards[place])
+        # Of objects in a store no path comes back by which to join what folders say.
+        apart = said is None or where is None or (bool(said) and not self.shards[place].is_local)
+        together = None if apart else (str(where), *(said or {}))
+        return together, tuple(self.columns[place].items())
+
+    def _scan(self, places: Sequence[int]) -> pl.LazyFrame:
+        """The rows of Parquet files with the same columns, in one scan; what folders say is joined on."""
+        files = [self.shards[place] for place in places]
+        cells = [self.said[place] or {} for place in places]
+        if not cells[0]:
+            return scan_parquets(files)
+        paths = [str(file.local()) for file in files]
+        [path] = spare_names(self.schema, 1)
+        said = {name: pl.concat([cell[name] for cell in cells]) for name in cells[0]}
+        rows = pl.scan_parquet(paths, glob=False, hive_partitioning=False, include_file_paths=path)
+        return rows.join(
+            pl.LazyFrame({path: paths, **said}),
+            on=path,
+            how="left",
+            nulls_equal=False,
+            coalesce=True,
+            maintain_order="left",
+            validate="m:m",  # a path stands once, and checking costs a pass
+        ).select(list(self.columns[places[0]]))
+
+
+def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: bool = False) -> Table:
+    """Opens the files of one table; see `scan_table`.
+
+    Args:
+        files: The files.
+        key_columns: Columns of CSV files that hold keys, beside those with a name that says so: they become
+            numbers only if no cell could be spelled otherwise, since `1.10` and `1.1` are two clips.
+        keep: Keep the rows of JSON files that had to be parsed to find their schema, if they are small:
+            for runs, which look at a table twice and do not outlive it.
+    """
+    kept = Kept(KEPT_BYTES if keep else 0)
+    read_ahead(files)
+    found = [inspect(file, key_columns, kept) for file in files]
+    for file, profile in zip(files, found, strict=True):
+        refuse_patterns(profile.schema, file.written)
+    _refuse_disagreement(files, found)
+    united = dtypes.Profile()
+    for profile in found:
+        united.merge(profile)
+    mixed = united.mixed()
+    # Cells of a CSV that are all blank are text, unless another file says what they are.
+    blank = {
+        name
+        for file, profile in zip(files, found, strict=True)
+        for name, dtype in (profile.schema.items() if file.format == "csv" else ())
+        if dtype == pl.Null()
+    }
+    schema = pl.Schema(
+        {
+            name: pl.String() if dtype == pl.Null() and name in blank else dtype
+            for name, dtype in united.result().items()
+        }
+    )
+    said = _partition_dtypes(files, schema)
+    frames, columns, plain, cells = [], [], [], []
+    for file, profile in zip(files, found, strict=True):
+        own = pl.Schema({name: schema[name] for name in profile.schema})
+        if not own and file.format in TEXT_FORMATS:  # rows without any field are rows
+            own = pl.Schema(list(schema.items())[:1])
+        frame = kept.table(file, own, mixed)
+        if frame is None:
+            frame = scan(file, own, mixed, plain=profile.plain and not mixed)
+        cell = {
+            name: _partition(file, name, value, said[name])
+            for name, value in file.partitions
+            if name not in own
+        }
+        new = {name: pl.lit(value).first() for name, value in cell.items()}
+        columns.append({**own, **{name: said[name] for name in new}})
+        if file.format not in TEXT_FORMATS:  # a column of nulls without a type gets that of the others
+            others = (name for name, dtype in own.items() if profile.schema[name] != dtype)
+            new |= {name: pl.lit(None, own[name]) for name in others}
+        frames.append(frame.with_columns(**new) if new else frame)
+        plain.append(file.format == "parquet" and not new)
+        cells.append(cell if file.format == "parquet" and len(cell) == len(new) else None)
+    whole = pl.Schema({**schema, **{name: dtype for name, dtype in said.items() if name not in schema}})
+    return Table(files, whole, frames, columns, plain, cells)
+
+
+def _partition_dtypes(files: Sequence[File], schema: pl.Schema) -> dict[str, pl.DataType]:
+    """The dtypes of columns that folders say: as in files that have them, else integers or text.
+
+    They are integers where each has one spelling.
+    """
+    values: dict[str, set[str]] = {}
+    for file in files:
+        for name, value in file.partitions:
+            values.setdefault(name, set()).update([] if value is None else [value])
+    guessed = {
+        name: pl.Int64() if texts and all(map(_is_integer, texts)) else pl.String()
+        for name, texts in values.items()
+    }
+    return {name: schema.get(name, dtype) for name, dtype in guessed.items()}
+
+
+def _is_integer(text: str) -> bool:
+    return bool(re.fullmatch("0|-?[1-9][0-9]{0,18}", text)) and -(2**63) <= int(text) < 2**63
+
+
+def _partition(file: File, name: str, value: str | None, dtype: pl.DataType) -> pl.Series:
+    """What a folder says of all rows below."""
+    try:
+        return pl.Series([value], dtype=pl.String).cast(dtype)
+    except pl.exceptions.PolarsError:
+        problem = f"its folder says {name}={value!r}, but the column {name!r} of other files is {dtype}"
+        raise TableError(file.written, problem) from None
+
+
+def _refuse_disagreement(files: Sequence[File], profiles: Sequence[dtypes.Profile]) -> None:
+    """Refuses files of one table that give a column different dtypes; only text files may."""
+    first: dict[str, list[tuple[File, pl.DataType]]] = {}
+    for file, profile in zip(files, profiles, strict=True):
+        is_text = file.format in TEXT_FORMATS
+        for name, dtype in (profile.result() if is_text else profile.schema).items():
+            seen = first.setdefault(name, [])
+            for other, known in seen:
+                if dtype not in (known, pl.Null()) and not (is_text and other.format in TEXT_FORMATS):
+                    raise TableError(
+                        file.written,
+                        f"column {name!r} is {dtype}, but {known} in {other.written}; "
+                        "the files of one table must agree",
+                    )
+            # Those of text may differ, so each of them counts, and so does the first of another kind.
+            new = all(dtype != known or is_text != (other.format in TEXT_FORMATS) for other, known in seen)
+            if new and dtype != pl.Null():
+                seen.append((file, dtype))
