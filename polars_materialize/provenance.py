@@ -15,8 +15,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from polars_materialize._version import __version__
-from polars_materialize.errors import InputChangedError, OutputError
-from polars_materialize.stores import StoreError, Url, states
+from polars_materialize.errors import InputChangedError, OutputError, TableError
+from polars_materialize.stores import StoreError, Url, in_one_line, states
 
 if TYPE_CHECKING:
     import io
@@ -182,19 +182,23 @@ class Inputs:
 
         Raises:
             InputChangedError: Names the file.
+            TableError: If one could not be hashed.
         """
         every = [watched for files in self._files.values() for watched in files.values()]
         objects = [watched.path for watched in every if isinstance(watched.path, Url)]
         now = dict(zip(objects, states(objects), strict=True))  # asked for side by side
         for watched in every:
-            if watched.digest is not None:
-                watched.digest.result()
+            problem = None if watched.digest is None else watched.digest.exception()
             if isinstance(watched.path, Url):
                 changed = watched.path.is_other(now[watched.path])
             else:
                 changed = file_state(watched.path) != watched.state
             if changed:
                 raise InputChangedError.of(watched.written)
+            if isinstance(problem, OSError):
+                raise TableError(watched.written, f"cannot be read: {in_one_line(problem)}")
+            if problem is not None:
+                raise problem
 
     def described(self) -> dict[str, list[Described]]:
         """Every file by role, sorted by path."""

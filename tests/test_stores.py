@@ -833,6 +833,29 @@ def test_an_object_that_goes_away_before_it_is_joined_is_one_line(bucket, option
     assert "out.parquet" not in bucket.list()
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_object_that_cannot_be_hashed_is_named(*, gone, bucket, options, tmp_path, monkeypatch):
+    fill(bucket, tmp_path)
+
+    def fail(_):
+        if gone:
+            bucket.client.delete_object(Bucket=bucket.name, Key="one.parquet")
+        raise stores.StoreError("the store cannot be reached")
+
+    monkeypatch.setattr(stores.Url, "blocks", fail)
+    with pytest.raises((errors.TableError, errors.InputChangedError)) as error:
+        pm.materialize_labels(
+            bucket.url("one.parquet"),
+            tmp_path / "mos.csv",
+            bucket.url("out.parquet"),
+            min_match_rate=0,
+            storage_options=options,
+        )
+    problem = "" if gone else "cannot be read: the store cannot be reached"
+    assert one_line(error).startswith(f"{bucket.url('one.parquet')}: {problem}")
+    assert "out.parquet" not in bucket.list()
+
+
 def test_a_store_without_a_region_is_refused_before_it_is_asked():
     with pytest.raises(errors.TableError, match="no region; expected AWS_REGION"):
         pm.scan_table("s3://bucket/t.csv", storage_options={"aws_access_key_id": KEY})
