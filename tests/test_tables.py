@@ -557,6 +557,14 @@ def test_a_repeated_field_is_seen_whatever_else_looks_like_a_name_or_a_null(tmp_
         read_text(tmp_path, line + "\n")
 
 
+@pytest.mark.parametrize("size", [1, 60, 2**20])
+def test_a_byte_order_mark_within_a_file_is_refused(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", size)
+
+    with pytest.raises(errors.TableError, match=r"x\.jsonl:2: .* begins with a byte-order mark"):
+        read_text(tmp_path, '{"a": "\ufeff"}\n\ufeff{}\n{"a": "y"}\n')
+
+
 def test_a_field_that_stands_twice_in_an_object_is_refused_or_the_last(tmp_path):
     outcome = text_or_message(tmp_path, '{"a":1}\n{"a":1,"a":2}\n')
 

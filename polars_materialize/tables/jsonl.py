@@ -63,6 +63,7 @@ def infer(chunk: Chunk, profile: dtypes.Profile) -> pl.DataFrame:
     if chunk.data.isspace():
         return pl.DataFrame()
     kinds.refuse_lone_surrogates(chunk)
+    kinds.refuse_inner_marks(chunk)
     try:
         frame = pl.read_ndjson(chunk.data, infer_schema_length=None)
     except pl.exceptions.PolarsError:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from polars_materialize.tables import dtypes
-from polars_materialize.tables.chunks import Chunk
+from polars_materialize.tables.chunks import BOM, Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -244,6 +244,15 @@ def has_inexact_integer(chunk: Chunk, path: dtypes.Path) -> bool:
         if any(isinstance(v, int) and int(float(v)) != v for v in values):
             return True
     return False
+
+
+def refuse_inner_marks(chunk: Chunk) -> None:
+    """Refuses a byte-order mark within a file, which Polars passes over only where a chunk begins."""
+    if BOM not in chunk.data:
+        return
+    for row, (_, line) in enumerate(chunk.lines()):
+        if line.lstrip().startswith(BOM):
+            raise chunk.fault(row, "not a JSON object: it begins with a byte-order mark")
 
 
 def refuse_lone_surrogates(chunk: Chunk) -> None:
