@@ -20,6 +20,7 @@ from polars_materialize.label_files import check_label_format, list_labels
 from polars_materialize.label_runs import check_label_table, run_label_table
 from polars_materialize.manifests import Forms, Manifest, Paths, check_paths, read_manifest
 from polars_materialize.options import (
+    LabelFile,
     LabelOptions,
     LabelTable,
     RefreshOptions,
@@ -94,6 +95,18 @@ class Kind(Generic[Table]):
     by_clip: bool = False
 
 
+def _sidecar_paths(field: str, entries: Sequence[str | Sidecar]) -> list[tuple[str, str]]:
+    return [(f"{field}[{place}]", Sidecar.of(entry).path) for place, entry in enumerate(entries)]
+
+
+def _label_paths(field: str, entries: Sequence[str | LabelFile]) -> list[tuple[str, str]]:
+    return [(f"{field}[{place}]", entry.path) for place, entry in enumerate(list_labels(entries))]
+
+
+def _model_paths(field: str, path: str | None) -> list[tuple[str, str]]:
+    return [] if path is None else [(field, path)]
+
+
 SCORE_FORMS = Forms(ScoreFormat, check_score_format, lambda: list_formats().scores)
 LABEL_FORMS = Forms(LabelFormat, check_label_format, lambda: list_formats().labels)
 
@@ -105,10 +118,7 @@ SECOND_OPINION = Kind(
     options=ScoreOptions,
     run=run_score_table,
     check=check_score_table,
-    inputs=lambda table: [
-        ("features", table.features),
-        *((f"scores[{i}]", Sidecar.of(entry).path) for i, entry in enumerate(table.scores)),
-    ],
+    inputs=lambda table: [("features", table.features), *_sidecar_paths("scores", table.scores)],
     outputs=("out", "audit_json"),
     summary=("input_rows", "output_rows", "competitors", "shards"),
     totals=("input_rows", "output_rows"),
@@ -127,10 +137,7 @@ MOS_LABELS = Kind(
     options=LabelOptions,
     run=run_label_table,
     check=check_label_table,
-    inputs=lambda table: [
-        ("features", table.features),
-        *((f"labels[{i}]", entry.path) for i, entry in enumerate(list_labels(table.labels))),
-    ],
+    inputs=lambda table: [("features", table.features), *_label_paths("labels", table.labels)],
     outputs=("out", "audit_json"),
     summary=(
         "input_rows",
@@ -158,10 +165,7 @@ SALIENCY = Kind(
     options=SaliencyOptions,
     run=run_saliency_table,
     check=check_saliency_table,
-    inputs=lambda table: [
-        ("input", table.input),
-        *([] if table.model_path is None else [("model_path", table.model_path)]),
-    ],
+    inputs=lambda table: [("input", table.input), *_model_paths("model_path", table.model_path)],
     outputs=("output", "audit_json"),
     summary=("total", "ok", "skipped_existing", "failed", "shards"),
     totals=("total", "ok", "skipped_existing", "failed"),
@@ -182,19 +186,9 @@ REFRESH = Kind(
     check=check_refresh_table,
     inputs=lambda table: [
         ("features", table.features),
-        *(
-            (f"labels.files[{i}]", entry.path)
-            for i, entry in enumerate(list_labels(table.labels.files if table.labels else []))
-        ),
-        *(
-            (f"scores.files[{i}]", Sidecar.of(entry).path)
-            for i, entry in enumerate(table.scores.files if table.scores else [])
-        ),
-        *(
-            [("saliency.model_path", table.saliency.model_path)]
-            if table.saliency is not None and table.saliency.model_path is not None
-            else []
-        ),
+        *_label_paths("labels.files", table.labels.files if table.labels else []),
+        *_sidecar_paths("scores.files", table.scores.files if table.scores else []),
+        *_model_paths("saliency.model_path", table.saliency.model_path if table.saliency else None),
     ],
     outputs=("out", "audit_json"),
     summary=("input_rows", "output_rows", "failed", "labels", "scores", "saliency", "shards"),

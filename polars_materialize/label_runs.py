@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -143,7 +143,7 @@ def label_part(table: LabelTable, context: Context) -> Part[LabelPlan, LabelEvid
         labels = context.read(found, lambda: read_labels(found))
         return plan_labels(schema, labels, table, table=table.features)
 
-    def audit(plan: LabelPlan, evidence: LabelEvidence, provenance: dict[str, Any]) -> LabelAudit:
+    def audit(plan: LabelPlan, evidence: LabelEvidence) -> LabelAudit:
         return LabelAudit(
             feature_table=table.features,
             output=table.out,
@@ -167,7 +167,7 @@ def label_part(table: LabelTable, context: Context) -> Part[LabelPlan, LabelEvid
             match_rate=evidence.match_rate,
             label_sources=plan.sources,
             keys=LabelKeyCounts(**msgspec.structs.asdict(evidence.keys), labels=plan.label_keys),
-            run_provenance=provenance,
+            run_provenance={},
         )
 
     files = [(file.written, file.path) for _, parts in found for file in parts]
@@ -178,7 +178,6 @@ def label_part(table: LabelTable, context: Context) -> Part[LabelPlan, LabelEvid
         paths=[entry.path for entry, _ in found],
         key_column=table.feature_key_column,
         plan=plan,
-        evidence=LabelPlan.evidence,
         audit=audit,
     )
 
@@ -189,8 +188,13 @@ def check_label_table(table: LabelTable) -> None:
     Raises:
         OptionError: Names the option.
     """
-    check_label_options(table)
+    check_label_part(table)
     check_outputs(table)
+
+
+def check_label_part(table: LabelTable) -> None:
+    """As `check_label_table`, but for the outputs."""
+    check_label_options(table)
     if not table.labels:
         raise OptionError("labels: expected at least one label file", option="labels")
     for index, entry in enumerate(list_labels(table.labels)):

@@ -49,12 +49,14 @@ class Joined:
 
     Attributes:
         table: The table.
+        rows: All rows of it.
         attached: Gives rows of it the new columns.
         added: The new columns.
         drops: Whether rows may be missing then.
     """
 
     table: Table
+    rows: pl.LazyFrame
     attached: Attached
     added: Mapping[str, pl.DataType]
     drops: bool
@@ -62,7 +64,7 @@ class Joined:
     def frame(self, shard: int | None = None) -> pl.LazyFrame:
         """All rows, or those of one file with the columns that it has, with the new columns."""
         if shard is None:
-            return self.attached.all(self.table.whole())
+            return self.attached.all(self.rows)
         frame = self.attached.some(self.table.shard(shard))
         kept = {*self.table.columns[shard], *self.added}
         return frame.select(name for name in frame.collect_schema().names() if name in kept)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from polars_materialize.errors import OptionError
-from polars_materialize.label_runs import check_label_table, label_part
+from polars_materialize.label_runs import check_label_part, label_part
 from polars_materialize.options import LabelTable, RefreshTable, SaliencyTable, ScoreTable
 from polars_materialize.reports import LabelAudit, RefreshAudit, SaliencyAudit, ScoreAudit
-from polars_materialize.runs import Context, PathLike, Run, run_table, single_run
-from polars_materialize.saliency_runs import check_saliency_table, saliency_part
-from polars_materialize.score_runs import check_score_table, score_part
+from polars_materialize.runs import Context, PathLike, Run, check_outputs, run_table, single_run
+from polars_materialize.saliency_runs import saliency_part
+from polars_materialize.saliency_stages import check_saliency_options
+from polars_materialize.score_runs import check_score_part, score_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -111,12 +112,12 @@ def refresh_table(
 def run_refresh_table(table: RefreshTable, context: Context) -> RefreshAudit:
     """Runs one table of a refresh; see `refresh_table`."""
     check_refresh_table(table)
-    makers: dict[type[Any], Callable[[Any, Context], AnyPart]] = {
-        LabelTable: label_part,
-        ScoreTable: score_part,
-        SaliencyTable: saliency_part,
+    makers: dict[str, Callable[[Any, Context], AnyPart]] = {
+        "labels": label_part,
+        "scores": score_part,
+        "saliency": saliency_part,
     }
-    parts = [makers[type(one)](one, context) for one in _single_tables(table).values()]
+    parts = [makers[name](one, context) for name, one in _single_tables(table).items()]
 
     def audit(audits: Sequence[Any], provenance: dict[str, Any], shards: ShardCounts) -> RefreshAudit:
         found = {type(one): msgspec.structs.replace(one, shards=shards) for one in audits}
@@ -148,22 +149,19 @@ def check_refresh_table(table: RefreshTable) -> None:
     singles = _single_tables(table)
     if not singles:
         raise OptionError(f"expected at least one of {' '.join(PARTS)}")
-    checks = {
-        LabelTable: check_label_table,
-        ScoreTable: check_score_table,
-        SaliencyTable: check_saliency_table,
+    checks: dict[str, Callable[[Any], None]] = {
+        "labels": check_label_part,
+        "scores": check_score_part,
+        "saliency": check_saliency_options,
     }
     for name, single in singles.items():
         try:
-            checks[type(single)](single)  # type: ignore[operator]
+            checks[name](single)
         except OptionError as error:
-            option, problem = error.fields.get("option"), str(error)
-            if option == "output":  # as a table of saliency alone calls it
-                option, problem = "out", problem.replace("output", "out", 1)
-            shared = option in ("out", "audit_json", "partition_by")
+            option = error.fields.get("option")
             inner = str(option).replace(name, "files", 1) if str(option).startswith(f"{name}[") else option
-            place = option if shared or option is None else f"{name}.{inner}"
-            raise OptionError(problem, option=place) from None
+            raise OptionError(str(error), option=inner and f"{name}.{inner}") from None
+    check_outputs(table)
 
 
 def _single_tables(table: RefreshTable) -> dict[str, LabelTable | ScoreTable | SaliencyTable]:

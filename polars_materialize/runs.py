@@ -143,8 +143,7 @@ class Part(Generic[AnyPlan, AnyEvidence, Audit]):
         paths: The paths that they were found by.
         key_column: The feature table's key column, if it was named.
         plan: Plans the join, from the feature table's schema; reads the evidence.
-        evidence: Attaches it to the table's distinct key values.
-        audit: What to say of it; its provenance comes later.
+        audit: What to say of it, but for its provenance, which comes later.
         versions: The versions of what only this kind of evidence uses.
     """
 
@@ -154,8 +153,7 @@ class Part(Generic[AnyPlan, AnyEvidence, Audit]):
     paths: Iterable[str]
     key_column: str | None
     plan: Callable[[pl.Schema], AnyPlan]
-    evidence: Callable[[AnyPlan, pl.DataFrame], AnyEvidence]
-    audit: Callable[[AnyPlan, AnyEvidence, dict[str, Any]], Audit]
+    audit: Callable[[AnyPlan, AnyEvidence], Audit]
     versions: Callable[[AnyPlan], Mapping[str, str]] = field(default=lambda _: {})
 
 
@@ -279,10 +277,9 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
     outputs.check(chain.schema_after())
     evidence = chain.evidence(lf, source)
     attached = Attached(chain, [found.frame for found in evidence])
-    joined = Joined(opened, attached, chain.added, chain.drops)
+    joined = Joined(opened, lf, attached, chain.added, chain.drops)
     audits = [
-        part.audit(plan, found, {})
-        for part, plan, found in zip(run.parts, plans.values(), evidence, strict=True)
+        part.audit(plan, found) for part, plan, found in zip(run.parts, plans.values(), evidence, strict=True)
     ]
     shards = ShardCounts(read=len(features), written=len(outputs.files))
     with contextlib.ExitStack() as stack:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -194,7 +194,7 @@ def saliency_part(
             progress=context.progress,
         )
 
-    def audit(plan: SaliencyPlan, evidence: SaliencyEvidence, provenance: dict[str, Any]) -> SaliencyAudit:
+    def audit(plan: SaliencyPlan, evidence: SaliencyEvidence) -> SaliencyAudit:
         rows = evidence.rows
         total = sum(rows.values())
         content = builtins(table)
@@ -211,7 +211,7 @@ def saliency_part(
             clips=evidence.clips,
             geometry_mismatch_rows=evidence.geometry_mismatch_rows,
             failures=evidence.failures,
-            run_provenance=provenance,
+            run_provenance={},
         )
 
     return Part(
@@ -221,7 +221,6 @@ def saliency_part(
         paths=[],
         key_column=table.path_column,
         plan=plan,
-        evidence=SaliencyPlan.evidence,
         audit=audit,
         versions=lambda plan: plan.stage.versions(),
     )

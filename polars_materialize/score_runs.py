@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from polars_materialize.errors import OptionError
 from polars_materialize.options import ScoreTable, Sidecar
@@ -147,7 +147,7 @@ def score_part(table: ScoreTable, context: Context) -> Part[ScorePlan, ScoreEvid
         )
         return plan_scores(schema, scores, table, table=table.features)
 
-    def audit(plan: ScorePlan, evidence: ScoreEvidence, provenance: dict[str, Any]) -> ScoreAudit:
+    def audit(plan: ScorePlan, evidence: ScoreEvidence) -> ScoreAudit:
         return ScoreAudit(
             feature_table=table.features,
             output=table.out,
@@ -159,7 +159,7 @@ def score_part(table: ScoreTable, context: Context) -> Part[ScorePlan, ScoreEvid
             bad_policy=table.bad_policy,
             competitors=evidence.competitors,
             keys=evidence.keys,
-            run_provenance=provenance,
+            run_provenance={},
         )
 
     files = [(file.written, file.path) for _, found in sidecars for file in found]
@@ -170,7 +170,6 @@ def score_part(table: ScoreTable, context: Context) -> Part[ScorePlan, ScoreEvid
         paths=[entry.path for entry, _ in sidecars],
         key_column=table.key_column,
         plan=plan,
-        evidence=ScorePlan.evidence,
         audit=audit,
     )
 
@@ -181,8 +180,13 @@ def check_score_table(table: ScoreTable) -> None:
     Raises:
         OptionError: Names the option.
     """
-    check_score_options(table)
+    check_score_part(table)
     check_outputs(table)
+
+
+def check_score_part(table: ScoreTable) -> None:
+    """As `check_score_table`, but for the outputs."""
+    check_score_options(table)
     if not table.scores:
         raise OptionError("scores: expected at least one sidecar", option="scores")
     for index, entry in enumerate(table.scores):

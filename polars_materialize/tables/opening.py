@@ -5,19 +5,16 @@ Text files are read through once to find a schema that holds every value of thei
 
 from __future__ import annotations
 
-import atexit
 import glob
-import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
-from polars.io.plugins import register_io_source
 
 from polars_materialize.errors import TableError
 from polars_materialize.stores import in_one_line
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, strict
+from polars_materialize.tables.readers import lazily
 from polars_materialize.tables.scans import parquet_schema, scan_ipc, scan_parquet
 
 if TYPE_CHECKING:
@@ -112,54 +109,7 @@ def scan(file: File, schema: pl.Schema, mixed: frozenset[dtypes.Path], *, plain:
     if plain and file.format == "csv":
         return csv.scan(file, schema)
 
-    def source(
-        with_columns: list[str] | None,
-        predicate: pl.Expr | None,
-        n_rows: int | None,
-        batch_size: int | None,  # noqa: ARG001 - a hint
-    ) -> Iterator[pl.DataFrame]:
-        with _running:
-            columns = list(schema) if with_columns is None else with_columns
-            for frame in _read(file, schema, columns, mixed):
-                head = frame if n_rows is None else frame.head(n_rows)
-                n_rows = None if n_rows is None else n_rows - head.height
-                yield head if predicate is None else head.filter(predicate)
-                if n_rows == 0 or _running.ending:
-                    return
-
-    return register_io_source(source, schema=dict(schema))
-
-
-class _Running:
-    """Keeps the interpreter from ending under a reader that a finished query left behind.
-
-    Polars 2.1 returns from a query that needs no more rows while the thread that reads them still runs;
-    if the interpreter then ends, that thread aborts the process.
-    """
-
-    def __init__(self) -> None:
-        self.readers = 0
-        self.ending = False
-        self.changed = threading.Condition()
-
-    def __enter__(self) -> None:
-        with self.changed:
-            self.readers += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self.changed:
-            self.readers -= 1
-            self.changed.notify_all()
-
-    def end(self) -> None:
-        self.ending = True
-        with self.changed:
-            if self.readers and self.changed.wait_for(lambda: not self.readers, timeout=30):
-                time.sleep(0.05)  # the thread has yet to leave the generator
-
-
-_running = _Running()
-atexit.register(_running.end)
+    return lazily(lambda columns: _read(file, schema, columns, mixed), schema)
 
 
 def _read(

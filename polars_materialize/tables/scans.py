@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import polars as pl
-from polars.io.plugins import register_io_source
 
 from polars_materialize.stores import Url
 from polars_materialize.stores.copies import AT_ONCE
+from polars_materialize.tables.readers import lazily
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -92,15 +92,7 @@ def _kept(file: File, scan: Callable[[], pl.LazyFrame]) -> pl.LazyFrame:
     if not isinstance(file.path, Url):
         return scan()
 
-    def source(
-        with_columns: list[str] | None,
-        predicate: pl.Expr | None,
-        n_rows: int | None,
-        batch_size: int | None,  # noqa: ARG001 - a hint
-    ) -> Iterator[pl.DataFrame]:
-        frame = scan() if with_columns is None else scan().select(with_columns)
-        frame = frame if n_rows is None else frame.head(n_rows)
-        frame = frame if predicate is None else frame.filter(predicate)
-        yield from frame.collect_batches(maintain_order=True)
+    def read(columns: list[str]) -> Iterator[pl.DataFrame]:
+        return scan().select(columns).collect_batches(maintain_order=True)
 
-    return register_io_source(source, schema=scan().collect_schema())
+    return lazily(read, scan().collect_schema())
