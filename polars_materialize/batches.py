@@ -6,9 +6,12 @@ The runner knows nothing of what a table is joined with; a `Kind` says that.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -41,17 +44,21 @@ from polars_materialize.saliency_runs import check_saliency_table, run_saliency_
 from polars_materialize.score_runs import check_score_table, run_score_table
 from polars_materialize.sidecars import check_score_format
 from polars_materialize.stores import check_storage_options, local_folder, locate, refuse_url
-from polars_materialize.tables import Dialect, find, find_shards, staged
+from polars_materialize.tables import Dialect, find, find_shards, in_order, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from concurrent.futures import Executor
-    from pathlib import Path
 
     from polars_materialize.provenance import Described
     from polars_materialize.stores import StorageOptions
 
 Table = TypeVar("Table", bound=msgspec.Struct)
+
+LIGHT_BYTES = 2**24
+"""Of what size the files of a table may be that is run side by side with others."""
+AT_ONCE = 3
+"""How many of them; Python's own part of the work leaves no room for more."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ class Kind(Generic[Table]):
         row_failures: What in a table's summary counts rows that failed one by one, if rows can.
         forms: For each field that holds evidence its kind of formats.
         by_clip: Whether an executor's workers run the clips of a table, not tables.
+        measures: Whether a table has clips to measure.
     """
 
     name: str
@@ -93,6 +101,7 @@ class Kind(Generic[Table]):
     row_failures: str | None = None
     forms: Mapping[str, Forms] = field(default_factory=dict)
     by_clip: bool = False
+    measures: Callable[[Table], bool] = lambda _: False
 
 
 def _sidecar_paths(field: str, entries: Sequence[str | Sidecar]) -> list[tuple[str, str]]:
@@ -174,6 +183,7 @@ SALIENCY = Kind(
     "skipped={skipped_existing} failed={failed}",
     row_failures="failed",
     by_clip=True,
+    measures=lambda _: True,
 )
 
 REFRESH = Kind(
@@ -198,6 +208,7 @@ REFRESH = Kind(
     "output_rows={output_rows} failed={failed} failed_tables={failed_tables}",
     row_failures="failed",
     forms={"labels": LABEL_FORMS, "scores": SCORE_FORMS},
+    measures=lambda table: table.saliency is not None,
 )
 
 KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (SECOND_OPINION, MOS_LABELS, SALIENCY, REFRESH)}
@@ -360,11 +371,27 @@ def _run_all(
 ) -> Generator[tuple[dict[str, Any] | None, str | None], None, None]:
     """Runs tables, here or elsewhere: for each its audit or its error, in order."""
     if context.executor is None or form.by_clip:
-        for table in tables:
-            yield attempt(form.run, table, context)
+        run = partial(attempt, form.run, context=context)
+        for light, some in itertools.groupby(tables, lambda table: _is_light(table, form, context)):
+            # What is done around a small table takes longer than what Polars does with all cores.
+            work = partial(in_order, at_once=AT_ONCE) if light and not fail_fast else map
+            yield from work(run, some)
         return
     outputs = [path for table in tables for _, path in _output_paths(table, form)]
     yield from run_tables(context.executor, form.run, tables, outputs, context, one_by_one=fail_fast)
+
+
+def _is_light(table: Table, form: Kind[Table], context: Context) -> bool:
+    """Whether a table is small, is joined with small files, and has no clips to measure."""
+    if form.measures(table):
+        return False
+    for _, path in form.inputs(table):
+        place = context.locate(path)[1]
+        if not isinstance(place, Path) or (place.exists() and not place.is_file()):
+            return False
+        if place.exists() and place.stat().st_size > LIGHT_BYTES:
+            return False
+    return True
 
 
 def _entry(

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import version
@@ -91,6 +92,7 @@ class Hasher:
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._waiting = ThreadPoolExecutor(OBJECTS_AT_ONCE)
         self._known: dict[str, tuple[object, Future[str]]] = {}
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -113,9 +115,10 @@ class Hasher:
             InputChangedError: If another table of the run has read another state of the file.
         """
         real = str(path) if isinstance(path, Url) else os.path.realpath(path)
-        if real not in self._known:
-            self._known[real] = state, self._begin(path)
-        known, digest = self._known[real]
+        with self._lock:  # tables may run side by side
+            if real not in self._known:
+                self._known[real] = state, self._begin(path)
+            known, digest = self._known[real]
         if known != state:
             raise InputChangedError.of(written)
         return digest

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -52,6 +53,8 @@ class Memo:
         """Begins with nothing known."""
         self._known: dict[object, pl.DataFrame] = {}
         self._bytes = 0
+        self._lock = threading.Lock()
+        self._reading: dict[object, threading.Lock] = {}
 
     def read(
         self,
@@ -71,17 +74,25 @@ class Memo:
             for entry, files in entries
         )
         key = states, options
-        if key not in self._known:
-            frame = read()
-            size = int(frame.estimated_size())
-            if self._bytes + size > MEMO_BYTES:
-                self._known.clear()
-                self._bytes = 0
-            if size > MEMO_BYTES:
-                return frame
+        with self._lock:
+            reading = self._reading.setdefault(key, threading.Lock())
+        with reading:  # another table that needs the same waits for it
+            known = self._known.get(key)
+            if known is None:
+                known = read()
+                with self._lock:
+                    self._keep(key, known)
+            self._reading.pop(key, None)
+        return known
+
+    def _keep(self, key: object, frame: pl.DataFrame) -> None:
+        size = int(frame.estimated_size())
+        if self._bytes + size > MEMO_BYTES:
+            self._known.clear()
+            self._bytes = 0
+        if size <= MEMO_BYTES:
             self._known[key] = frame
             self._bytes += size
-        return self._known[key]
 
 
 @dataclass(frozen=True)

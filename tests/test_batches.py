@@ -9,13 +9,14 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 import polars_materialize as pm
-from polars_materialize import errors
+from polars_materialize import batches, errors
 from polars_materialize.cli import main
 from polars_materialize.provenance import Hasher, Inputs
 
@@ -484,6 +485,34 @@ def test_a_batch_gives_what_single_runs_give(kind, tmp_path):
 
 
 # --- determinism --------------------------------------------------------------------------------------
+
+
+def _note(found, *failure):
+    found.append(failure)
+
+
+@every_kind
+def test_small_tables_side_by_side_give_what_they_give_one_by_one(kind, tmp_path, monkeypatch):
+    """Twelve tables, two of which fail: in the same order, with the same bytes and the same errors."""
+    tables = [
+        {**table, "id": f"{table['id']} {turn}", "out": f"{turn}/{table['out']}", "audit_json": None}
+        for turn in range(4)
+        for table in tables_of(kind, broken=turn in (1, 2))
+    ]
+    before, results = pl.Config.save(), []
+    for most in (batches.LIGHT_BYTES, -1):
+        monkeypatch.setattr(batches, "LIGHT_BYTES", most)
+        folder = fill(tmp_path / str(most))
+        path = write_manifest(folder, tables)
+        failed = []
+        monkeypatch.chdir(folder)
+        note = partial(_note, failed)
+        pm.run_batch(path.name, kind=kind, report_json="r.json", on_failure=note)
+        results.append((failed, files_of(folder)))
+
+    assert results[0] == results[1]
+    assert [name for name, _ in results[0][0]] == ["two 1", "two 2"]
+    assert pl.Config.save() == before
 
 
 @every_kind

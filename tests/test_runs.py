@@ -6,6 +6,9 @@ import hashlib
 import json
 import os
 import platform
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -700,6 +703,26 @@ def test_shared_evidence_is_read_once(tmp_path):
     found = [memo.read(entries, read, None).item() for _ in range(3)]
 
     assert (found, reads) == (["a"] * 3, ["a"])
+
+
+def test_tables_side_by_side_wait_for_evidence_that_is_being_read(tmp_path):
+    path = tmp_path / "s.jsonl"
+    path.write_text("a")
+    memo, entries, read, reads = memo_of(path)
+    begun = threading.Barrier(2)
+
+    def slowly():
+        time.sleep(0.2)
+        return read()
+
+    def table(_):
+        begun.wait()
+        return memo.read(entries, slowly, None).item()
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(table, range(2)))
+
+    assert (found, reads) == (["a", "a"], ["a"])
 
 
 def test_shared_evidence_is_read_anew_where_files_or_options_differ(tmp_path):

@@ -17,10 +17,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """The results of work on items, as many at a time as Polars has threads; no more items are held.
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], *, at_once: int | None = None
+) -> Iterator[Result]:
+    """The results of work on items, several at a time; no more items are held.
 
     The first error of an item, in their order, ends it. A single item needs no other thread.
+
+    Args:
+        work: What is done with an item.
+        items: The items.
+        at_once: How many threads work; as many as Polars has, if that is not said.
 
     Example:
         >>> list(in_order(len, ["a", "bc", ""]))
@@ -31,7 +38,7 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[
     if len(first) < 2:
         yield from map(work, first)
         return
-    workers = pl.thread_pool_size()
+    workers = at_once or pl.thread_pool_size()
     ahead: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="tables") as pool:
         try:

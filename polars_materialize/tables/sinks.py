@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import threading
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -180,7 +181,7 @@ def write_partitions(
     part.mkdir()
     texts = [pl.col(name).cast(pl.String) == HIVE_NULL for name in by]
     try:
-        with pl.Config(streaming_chunk_size=MORSEL_ROWS):
+        with _small_morsels:
             if frame.select(pl.any_horizontal(texts).any()).collect().item():
                 problem = f"{file.written}: the text {HIVE_NULL!r} would read as null"
                 raise OutputError(problem, path=file.written)
@@ -201,12 +202,37 @@ def write_partitions(
         raise OutputError(problem, path=file.written) from None
 
 
+class _SmallMorsels:
+    """Morsels of `MORSEL_ROWS` for as long as any thread writes; Polars has one setting for all of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._writers = 0
+        self._config: pl.Config | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._writers:
+                self._config = pl.Config(streaming_chunk_size=MORSEL_ROWS)
+                self._config.__enter__()
+            self._writers += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._writers -= 1
+            if not self._writers and self._config is not None:
+                self._config.__exit__(None, None, None)
+
+
+_small_morsels = _SmallMorsels()
+
+
 @contextlib.contextmanager
 def _writing(file: File, part: Path) -> Iterator[BinaryIO]:
     """A stream to `part`, which is on the disk when the block has ended."""
     try:
         # Opened here, so that a sink which an interrupt leaves behind has no file to make later on.
-        with part.open("wb") as stream, pl.Config(streaming_chunk_size=MORSEL_ROWS):
+        with part.open("wb") as stream, _small_morsels:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
