@@ -116,12 +116,16 @@ class TableSide:
         rule = keys.resolve_normalize(self.key_normalize, self.key)
         text = keys.key_text(pl.col("value"), self.schema[self.key], name=self.key, table=self.name)
         key = keys.normalize_key(pl.col("text"), rule)
-        keyed = values.with_columns(text=text).with_columns(
-            key=keys.extract_key(key, self.key_regex, option="feature_key_regex")
+        keyed = (
+            values.lazy()
+            .with_columns(text=text)
+            .with_columns(key=keys.extract_key(key, self.key_regex, option="feature_key_regex"))
+            .sort("text", "value", nulls_last=True, maintain_order=True)
+            .collect(engine="in-memory")
         )
         if self.key_normalize == "auto" and rule != "raw" and self.key_regex is None:
             guards.refuse_folding(keyed, column=self.key)
-        return keyed.sort("text", "value", nulls_last=True, maintain_order=True)
+        return keyed
 
     def attach(self, lf: pl.LazyFrame, evidence: pl.LazyFrame) -> pl.LazyFrame:
         """The table with the new columns; replaced ones in their old places."""
@@ -205,6 +209,11 @@ def join(frame: Frame, plan_of: Callable[[pl.Schema], Plan], when: Guards = "laz
     # would serve the key pass and the join from one cache (1.2 GB became 2.6 GB at 10 million rows).
     evidence = pl.defer(lambda: plan.evidence(values.collect()).frame, schema=plan.side.evidence_schema)
     return plan.side.attach(lf, evidence)
+
+
+def collected(frame: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
+    """A frame as it is, or what a lazy one gives."""
+    return frame.collect() if isinstance(frame, pl.LazyFrame) else frame
 
 
 def check_choices(options: object, choices: Mapping[str, Iterable[str]]) -> None:

@@ -16,6 +16,7 @@ from polars_materialize.joins import (
     Guards,
     TableSide,
     check_choices,
+    collected,
     count_keys,
     join,
     sum_rows,
@@ -201,7 +202,7 @@ def plan_labels(
         table: What to call the feature table in an error.
     """
     check_label_options(options)
-    keyed = key_labels(complete_labels(labels.lazy().collect()), options.key_normalize)
+    keyed = key_labels(complete_labels(collected(labels)), options.key_normalize)
     one_each = _ratings_as_integers(keyed.labels).with_columns(mos_label_source=pl.col("source").cast(SOURCE))
     extras = {name: one_each.schema[name] for name in EXTRAS if one_each.get_column(name).count()}
     side = TableSide.of(

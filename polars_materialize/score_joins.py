@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-import msgspec
 import polars as pl
 
 from polars_materialize import keys
@@ -18,7 +17,7 @@ from polars_materialize.joins import (
     Guards,
     TableSide,
     check_choices,
-    count_keys,
+    collected,
     join,
     sum_rows,
 )
@@ -133,7 +132,7 @@ def plan_scores(
         table: What to call the feature table in an error.
     """
     check_score_options(options)
-    long = complete_scores(scores.lazy().collect())
+    long = complete_scores(collected(scores))
     slugs = scorer_slugs(long)
     side = TableSide.of(
         schema,
@@ -191,21 +190,20 @@ class ScorePlan:
             MissingScoreError: Under `missing_policy="fail"`.
             BadScoreError: Under `bad_policy="fail"`.
         """
-        keyed = self.side.keyed(values)
-        lazy = keyed.lazy()
+        lazy = self.side.keyed(values).lazy()
         for scorer, own in self._by_scorer().items():
             lazy = _attach_scorer(lazy, own.lazy(), self._prefix(scorer))
-        wide = lazy.collect()
+        wide = lazy.collect(engine="in-memory")
         self._apply_fail("missing", wide)
         self._apply_fail("bad", wide)
         kept = wide.filter(self._keeps()) if self.side.drops else wide
-        rows, competitors = self._count(wide)
+        competitors, counts = self._count(wide)
         return ScoreEvidence(
             frame=kept.select(pl.col("value").alias(self.side.key), *self.side.columns),
-            input_rows=rows,
-            output_rows=sum_rows(kept) if self.side.drops else rows,
+            input_rows=counts.rows,
+            output_rows=sum_rows(kept) if self.side.drops else counts.rows,
             competitors=competitors,
-            keys=self._key_counts(keyed),
+            keys=counts,
         )
 
     def _prefix(self, scorer: str) -> str:
@@ -213,37 +211,45 @@ class ScorePlan:
 
     def _by_scorer(self) -> dict[str, pl.DataFrame]:
         """Each scorer's own scores, in the order of the columns."""
-        parts = self.scores.partition_by("scorer", as_dict=True)
+        parts = self.scores.select("scorer", "key", *_PARTS).partition_by("scorer", as_dict=True)
         return {scorer: parts[scorer,] for scorer in self.slugs}
 
-    def _count(self, wide: pl.DataFrame) -> tuple[int, dict[str, ScorerCounts]]:
-        """The table's rows, and what of each scorer met them."""
-        counts = {"rows": pl.col("rows").sum()}
+    def _count(self, wide: pl.DataFrame) -> tuple[dict[str, ScorerCounts], ScoreKeyCounts]:
+        """What of each scorer met the table's rows, and the keys of both sides."""
+        counts = dict(KEY_COUNTS)
         for index, scorer in enumerate(self.slugs):
             status = pl.col(f"{self._prefix(scorer)}_status")
             for state in STATUS.categories:
                 counts[f"{state}{index}"] = pl.col("rows").filter(status == state).sum()
             counts[f"used{index}"] = pl.col("key").filter(status != "missing").n_unique()
         found = wide.select(**counts).row(0, named=True)
-        own = self.scores.group_by("scorer").agg(
-            pl.len(), pl.col("replaced").sum(), pl.col("format").drop_nulls().unique().sort()
+        own = (
+            self.scores.lazy()
+            .with_columns(rows=pl.lit(1))
+            .group_by("scorer")
+            .agg(pl.col("replaced").sum(), pl.col("format").drop_nulls().unique().sort(), **KEY_COUNTS)
+            .collect(engine="in-memory")
         )
-        sides = {scorer: rest for scorer, *rest in own.iter_rows()}
-        return found["rows"], {
+        sides = {side["scorer"]: side for side in own.iter_rows(named=True)}
+        competitors = {
             scorer: ScorerCounts(
                 competitor=scorer,
                 column_prefix=self._prefix(scorer),
-                scores_loaded=sides[scorer][0],
+                scores_loaded=sides[scorer]["rows"],
                 matched_rows=found[f"ok{index}"],
                 missing_rows=found[f"missing{index}"],
                 bad_rows=found[f"bad{index}"],
                 # A scorer has one score for a key.
-                unused_scores=sides[scorer][0] - found[f"used{index}"],
-                replaced_scores=sides[scorer][1],
-                formats=sides[scorer][2],
+                unused_scores=sides[scorer]["rows"] - found[f"used{index}"],
+                replaced_scores=sides[scorer]["replaced"],
+                formats=sides[scorer]["format"],
             )
             for index, scorer in enumerate(self.slugs)
         }
+        scores = {
+            scorer: KeyCounts(**{name: sides[scorer][name] for name in KEY_COUNTS}) for scorer in self.slugs
+        }
+        return competitors, ScoreKeyCounts(**{name: found[name] for name in KEY_COUNTS}, scores=scores)
 
     def _apply_fail(self, status: Literal["missing", "bad"], wide: pl.DataFrame) -> None:
         """Refuses clips of a status that the policy of its name forbids."""
@@ -267,13 +273,6 @@ class ScorePlan:
         ]
         states = [pl.col(f"{self._prefix(scorer)}_status") for scorer in self.slugs]
         return ~pl.any_horizontal(pl.lit(False), *(s == status for s in states for status in dropped))
-
-    def _key_counts(self, keyed: pl.DataFrame) -> ScoreKeyCounts:
-        counted = self.scores.with_columns(rows=pl.lit(1)).group_by("scorer").agg(**KEY_COUNTS)
-        own = {scorer: KeyCounts(*counts) for scorer, *counts in counted.iter_rows()}
-        return ScoreKeyCounts(
-            **msgspec.structs.asdict(count_keys(keyed)), scores={scorer: own[scorer] for scorer in self.slugs}
-        )
 
 
 _FAILURES: Mapping[str, tuple[str, str, type[MissingScoreError | BadScoreError]]] = {

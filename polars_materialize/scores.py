@@ -26,6 +26,8 @@ from polars_materialize.formats import list_formats
 from polars_materialize.names import spare_names
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from polars_materialize.formats import KeyNormalize
 
 
@@ -92,7 +94,7 @@ def unusable_rows(long: pl.DataFrame, key: str = "'key'", score: str = "'score'"
         .select("place", reason=pl.concat_str(reason, read_as.fill_null("")))
         .filter(pl.col("reason").is_not_null())
     )
-    return wrong.collect()
+    return wrong.collect(engine="in-memory")
 
 
 def complete_scores(scores: pl.DataFrame) -> pl.DataFrame:
@@ -147,14 +149,14 @@ def key_scores(scores: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFram
     parts = []
     order = spare_names(scores.columns, 1)
     by = ["key_field", "key_normalize", "key_regex"]
-    for part in scores.with_row_index(order[0]).partition_by(by, maintain_order=True):
+    for part in _alike(scores.with_row_index(order[0]), by):
         field, own, regex = part.select(by).row(0)
         rule = keys.resolve_normalize(own or key_normalize, field or "")
         key = keys.normalize_key(pl.col("key"), rule, sidecar_name=field == FILE_NAME)
-        parts.append(
-            part.with_columns(text="key", key=keys.extract_key(key, regex, option="key_regex")).drop(by)
-        )
-    keyed = (parts[0] if len(parts) == 1 else pl.concat(parts).sort(order)).drop(order)
+        named = part.lazy().with_columns(text="key", key=keys.extract_key(key, regex, option="key_regex"))
+        parts.append(named.drop(by))
+    together = parts[0] if len(parts) == 1 else pl.concat(parts).sort(order)
+    keyed = together.drop(order).collect(engine="in-memory")
     if keyed.get_column("key").null_count():
         lost = keyed.filter(pl.col("key").is_null())
         reason = pl.concat_str(pl.lit("no key is left of '"), "text", pl.lit("'"))
@@ -162,6 +164,14 @@ def key_scores(scores: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFram
     keyed = _replace_repeated(keyed)
     _refuse_duplicates(keyed)
     return keyed
+
+
+def _alike(scores: pl.DataFrame, by: Sequence[str]) -> list[pl.DataFrame]:
+    """The rows with the same values of some columns; most often these are all, and need no parting."""
+    as_first = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).first()) for name in by)
+    if scores.select(as_first.all()).item():
+        return [scores]
+    return scores.partition_by(by, maintain_order=True)
 
 
 def _replace_repeated(keyed: pl.DataFrame) -> pl.DataFrame:

@@ -274,7 +274,8 @@ def _read_entry(rules: Rules, files: Sequence[File], tick: Callable[[File], File
             f"{did_you_mean(name, columns)}",
         )
     long = parts[0] if len(parts) == 1 else pl.concat(parts).sort("row")
-    return _named(long.drop("row"), sidecar)
+    long.drop_in_place("row")
+    return _named(long, sidecar)
 
 
 def _recognised(found: Records, rules: Rules, *, whole: bool) -> Iterator[tuple[Rules, Records]]:

@@ -50,10 +50,6 @@ class Chunk:
         """How many line ends there are."""
         return self.data.count(b"\n")
 
-    def has_nested(self, rows: int) -> bool:
-        """Whether there may be a list, or an object within one of the rows."""
-        return b"[" in self.data or self.data.count(b"{") > rows
-
     def lines(self) -> list[tuple[int, bytes]]:
         """The lines that are not blank, with their offset from the first."""
         return [(i, line) for i, line in enumerate(self.data.split(b"\n")) if line.strip()]

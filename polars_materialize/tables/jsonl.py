@@ -184,7 +184,15 @@ def _exact(chunk: Chunk, frame: pl.DataFrame, name: str) -> pl.DataType:
             new[path] = pl.UInt64() if fits else pl.String()
         elif leaf == pl.Float64():
             values = dtypes.leaf_values(frame, path)
-            wide = values.is_finite() & (values.abs() >= 2.0**53)
-            if wide.any() and kinds.has_inexact_integer(chunk, path):
+            if _is_wide(values) and kinds.has_inexact_integer(chunk, path):
                 new[path] = pl.String()
     return dtypes.with_leaves(dtype, new, (name,))
+
+
+def _is_wide(values: pl.Series) -> bool:
+    """Whether there is a number so large that it may be an integer which Float64 rounds."""
+    ends = [end for end in (values.min(), values.max()) if isinstance(end, float)]
+    # Most often the ends tell; infinity says nothing of the others.
+    return any(abs(end) >= 2.0**53 for end in ends) and bool(
+        (values.is_finite() & (values.abs() >= 2.0**53)).any()
+    )

@@ -19,13 +19,12 @@ from polars_materialize.tables import dtypes
 from polars_materialize.tables.chunks import BOM, Chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 NESTED = ("list", "object")
 NOT_TEXT = ("true", "false", "NaN", "Infinity", "-Infinity")
 """What values that are no text look like in a column of text."""
-NOT_TEXT_BYTES = (b"true", b"false", b"NaN", b"Infinity")
 ODD_COLONS = (b" :", b"\t:", b"\r:", b"\n:")
 """What shows that a colon may not follow its name at once."""
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -39,15 +38,26 @@ def texts(frame: pl.DataFrame) -> list[dtypes.Path]:
 
 def nested_in_text(chunk: Chunk, frame: pl.DataFrame) -> set[dtypes.Path]:
     """Where lists and objects came out as text, because other rows have something else there."""
-    if not chunk.has_nested(frame.height):
-        return set()
-    suspects = {
-        path for path in texts(frame) if dtypes.leaf_values(frame, path).str.head(1).is_in(["{", "["]).any()
-    }
+    suspects = _texts_where(frame, _looks_nested)
     if not suspects:
         return suspects
     shapes = (_shape(json.loads(line)) for _, line in chunk.lines())
     return {path for shape in shapes for path, kind in shape if kind in NESTED and path in suspects}
+
+
+def _texts_where(frame: pl.DataFrame, test: Callable[[pl.Expr], pl.Expr]) -> set[dtypes.Path]:
+    """Where a frame holds text of which some passes a test; asked in one go, as many frames are small."""
+    paths = texts(frame)
+    if not paths:
+        return set()
+    cells = (pl.lit(dtypes.leaf_values(frame, path)) for path in paths)
+    found = pl.select(test(text).any().alias(str(place)) for place, text in enumerate(cells)).row(0)
+    return {path for path, is_there in zip(paths, found, strict=True) if is_there}
+
+
+def _looks_nested(text: pl.Expr) -> pl.Expr:
+    """Whether a text may be that of a list or an object."""
+    return text.str.starts_with("{") | text.str.starts_with("[")
 
 
 def nested_as_text(chunk: Chunk, mixed: frozenset[dtypes.Path]) -> Chunk:
@@ -133,7 +143,8 @@ def refuse_repeated_fields(chunk: Chunk, frame: pl.DataFrame) -> None:
     of colons, or they cannot be counted, the lines are looked at one by one.
     """
     names = [(*path, name) for path, found in _objects(pl.Struct(frame.schema)) for name in found]
-    values = sum(int(dtypes.leaf_values(frame, path).drop_nulls().len()) for path in names)
+    cells = [dtypes.leaf_values(frame, path) for path in names]
+    values = sum(leaf.len() - leaf.null_count() for leaf in cells)
     data = chunk.data
     if not any(odd in data for odd in ODD_COLONS):
         nulls = data.count(b'":') - values
@@ -148,10 +159,8 @@ def refuse_repeated_fields(chunk: Chunk, frame: pl.DataFrame) -> None:
 
 def _says_null(frame: pl.DataFrame, names: list[dtypes.Path]) -> bool:
     """Whether a name or a text holds what would be counted as a null."""
-    cells = (dtypes.leaf_values(frame, path) for path in texts(frame))
-    return any("null" in path[-1] for path in names) or any(
-        text.str.contains("null", literal=True).any() for text in cells
-    )
+    in_text = _texts_where(frame, lambda text: text.str.contains("null", literal=True))
+    return bool(in_text) or any("null" in path[-1] for path in names)
 
 
 class RepeatedFieldError(Exception):
@@ -185,10 +194,7 @@ def split_by_shape(chunk: Chunk, frame: pl.DataFrame) -> list[tuple[list[int], C
     Returns:
         For each part its rows' numbers, and its chunk; nothing if the chunk is of one shape.
     """
-    if not chunk.has_nested(frame.height) and not any(token in chunk.data for token in NOT_TEXT_BYTES):
-        return []
-    columns = [dtypes.leaf_values(frame, path) for path in texts(frame)]
-    if not any((text.str.head(1).is_in(["{", "["]) | text.is_in(NOT_TEXT)).any() for text in columns):
+    if not _texts_where(frame, lambda text: _looks_nested(text) | text.is_in(NOT_TEXT)):
         return []
     lines = chunk.lines()
     shapes = [frozenset(_shape(json.loads(line))) for _, line in lines]

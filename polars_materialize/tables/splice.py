@@ -109,7 +109,7 @@ class Splice:
 
         with contextlib.closing(self._groups()) as groups:
             if sum(sizes) <= AT_ONCE:
-                take(added.collect())
+                take(added.collect(engine="in-memory"))
             else:
                 each_batch(added, take)
         assert new is not None, "there is a row group"  # noqa: S101
