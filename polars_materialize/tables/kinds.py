@@ -38,6 +38,8 @@ def texts(frame: pl.DataFrame) -> list[dtypes.Path]:
 
 def nested_in_text(chunk: Chunk, frame: pl.DataFrame) -> set[dtypes.Path]:
     """Where lists and objects came out as text, because other rows have something else there."""
+    if b"[" not in chunk.data and chunk.data.count(b"{") <= frame.height:
+        return set()
     suspects = _texts_where(frame, _looks_nested)
     if not suspects:
         return suspects
