@@ -64,11 +64,11 @@ class Corpus:
     def bytes(self) -> int:
         """Roughly how much disk it takes."""
         size = self.size
-        if self.kind in {"table", "shards"}:
+        if self.kind in {"table", "measured", "shards"}:
             return int(size["rows"] * (size["features"] + 2) * (24 if self.suffix == ".jsonl" else 7))
         if self.kind == "tables":
             return int(size["count"] * size["rows"] * 200)
-        if self.kind == "raw":
+        if self.kind == "raw-clips":
             return int(size["count"] * size["frames"] * size["width"] * size["height"] * 3 // 2)
         if self.kind in {"payloads", "files"}:
             # A small file takes whole blocks.
@@ -89,6 +89,11 @@ def table(
     """A feature table with `low` to `high` rows a clip."""
     size = {"rows": rows, "features": features, "low": low, "high": high, "order": order, "key": key}
     return Corpus("table", suffix, size)
+
+
+def measured(rows: int) -> Corpus:
+    """The rows of `table(rows)`, with the saliency that an earlier run has measured of each clip."""
+    return Corpus("measured", ".parquet", table(rows).size)
 
 
 def shards(rows: int, count: int) -> Corpus:
@@ -122,8 +127,8 @@ def tables(count: int, rows: int) -> Corpus:
 
 
 def raw_clips(count: int, width: int = 960, height: int = 540, frames: int = 8) -> Corpus:
-    """A folder of raw clips, and a table that names each of them once."""
-    return Corpus("raw", "", {"count": count, "width": width, "height": height, "frames": frames})
+    """A folder of raw clips, a table that names each of them once, and the halves of that table."""
+    return Corpus("raw-clips", "", {"count": count, "width": width, "height": height, "frames": frames})
 
 
 def table_names(count: int) -> list[str]:

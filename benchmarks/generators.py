@@ -55,7 +55,20 @@ def _ids(clips: int, key: str, *, first: int = 0) -> pl.Series:
 def _make_table(  # noqa: PLR0917 - called by name
     path: Path, seed: int, rows: int, features: int, low: int, high: int, order: str, key: str
 ) -> None:
-    chunks = _table_chunks(seed, rows, features, low, high, order, key)
+    _write(path, _table_chunks(seed, rows, features, low, high, order, key))
+
+
+def _make_measured(path: Path, seed: int, rows: int, **table: Any) -> None:
+    clip = pl.col("clip_id").str.extract(r"(\d+)").cast(pl.Int64)
+    measured = {
+        "src": pl.format("{}.mp4", "clip_id"),
+        "saliency_mean": (clip * 7919 % 1000) / 1000,
+        "saliency_var": (clip * 104_729 % 997) / 9970,
+    }
+    _write(path, (chunk.with_columns(**measured) for chunk in _table_chunks(seed, rows, **table)))
+
+
+def _write(path: Path, chunks: Iterator[pl.DataFrame]) -> None:
     if path.suffixes[-2] == ".jsonl":
         with path.open("wb") as stream:
             for chunk in chunks:
@@ -66,9 +79,8 @@ def _make_table(  # noqa: PLR0917 - called by name
         part = chunk.to_arrow(compat_level=pl.CompatLevel.oldest())
         if writer is None:
             # Dictionaries for the ids only: floats have no use for them, and not every reader is quick there.
-            writer = pq.ParquetWriter(
-                path, part.schema, compression="zstd", use_dictionary=[chunk.columns[0]]
-            )
+            ids = [name for name in ("src", chunk.columns[0]) if name in chunk.columns]
+            writer = pq.ParquetWriter(path, part.schema, compression="zstd", use_dictionary=ids)
         writer.write_table(part, row_group_size=CHUNK_ROWS)
     if writer is not None:
         writer.close()
@@ -224,18 +236,25 @@ def _make_raw(path: Path, seed: int, count: int, width: int, height: int, frames
                 luma = 126 + 60 * waves + random.normal(0, 6, (height, width))
                 stream.write(np.clip(luma, 16, 235).astype(np.uint8).tobytes() + grey)
     names = [f"{index}.yuv" for index in range(count)]
-    pl.DataFrame({"src": names, "width": width, "height": height}).write_parquet(path / "table.parquet")
+    table = pl.DataFrame({"src": names, "width": width, "height": height})
+    for name, part in (
+        ("table", table),
+        ("half_0", table.head(count // 2)),
+        ("half_1", table.slice(count // 2)),
+    ):
+        part.write_parquet(path / f"{name}.parquet")
 
 
 KINDS: dict[str, Callable[..., None]] = {
     "table": _make_table,
+    "measured": _make_measured,
     "shards": _make_shards,
     "sidecar": _make_sidecar,
     "payloads": _make_payloads,
     "files": _make_files,
     "labels": _make_labels,
     "tables": _make_tables,
-    "raw": _make_raw,
+    "raw-clips": _make_raw,
 }
 
 
