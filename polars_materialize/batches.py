@@ -81,8 +81,7 @@ class Kind(Generic[Table]):
         line: The last line on stderr, for `str.format` with the summary.
         row_failures: What in a table's summary counts rows that failed one by one, if rows can.
         forms: For each field that holds evidence its kind of formats.
-        by_clip: Whether an executor's workers run the clips of a table, not tables.
-        measures: Whether a table has clips to measure.
+        measures: Whether a table has clips to measure: then it is these that an executor's workers run.
     """
 
     name: str
@@ -100,7 +99,6 @@ class Kind(Generic[Table]):
     line: str
     row_failures: str | None = None
     forms: Mapping[str, Forms] = field(default_factory=dict)
-    by_clip: bool = False
     measures: Callable[[Table], bool] = lambda _: False
 
 
@@ -182,7 +180,6 @@ SALIENCY = Kind(
     line="saliency batch materialize: tables={tables} total={total} ok={ok} "
     "skipped={skipped_existing} failed={failed}",
     row_failures="failed",
-    by_clip=True,
     measures=lambda _: True,
 )
 
@@ -244,8 +241,9 @@ def run_batch(
         argv: The command line's arguments, for the report.
         on_failure: Called with the id and the message of a table that failed, when it does.
         executor: Runs tables by the workers of this `concurrent.futures.Executor`, such as `Jobs` or `dask`;
-            of saliency the clips of one table after another. A table whose worker dies twice has failed. With
-            `fail_fast` tables are run one after another, as none may be written after one that fails.
+            of tables with clips to measure the clips, one table after another. A table whose worker dies
+            twice has failed. With `fail_fast` tables are run one after another, as none may be written after
+            one that fails.
         progress: Called with how many are done and of how many, and of what if that is not clips.
 
     Returns:
@@ -370,21 +368,23 @@ def _run_all(
     tables: Sequence[Table], form: Kind[Table], context: Context, *, fail_fast: bool
 ) -> Generator[tuple[dict[str, Any] | None, str | None], None, None]:
     """Runs tables, here or elsewhere: for each its audit or its error, in order."""
-    if context.executor is None or form.by_clip:
-        run = partial(attempt, form.run, context=context)
-        for light, some in itertools.groupby(tables, lambda table: _is_light(table, form, context)):
-            # What is done around a small table takes longer than what Polars does with all cores.
-            work = partial(in_order, at_once=AT_ONCE) if light and not fail_fast else map
-            yield from work(run, some)
-        return
-    outputs = [path for table in tables for _, path in _output_paths(table, form)]
-    yield from run_tables(context.executor, form.run, tables, outputs, context, one_by_one=fail_fast)
+    run = partial(attempt, form.run, context=context)
+    for measures, group in itertools.groupby(tables, form.measures):
+        some = list(group)
+        if measures:
+            yield from map(run, some)
+        elif context.executor is not None:
+            outputs = [path for table in some for _, path in _output_paths(table, form)]
+            yield from run_tables(context.executor, form.run, some, outputs, context, one_by_one=fail_fast)
+        else:
+            for light, own in itertools.groupby(some, lambda table: _is_light(table, form, context)):
+                # What is done around a small table takes longer than what Polars does with all cores.
+                work = partial(in_order, at_once=AT_ONCE) if light and not fail_fast else map
+                yield from work(run, own)
 
 
 def _is_light(table: Table, form: Kind[Table], context: Context) -> bool:
-    """Whether a table is small, is joined with small files, and has no clips to measure."""
-    if form.measures(table):
-        return False
+    """Whether a table is small, and is joined with small files."""
     for _, path in form.inputs(table):
         place = context.locate(path)[1]
         if not isinstance(place, Path) or (place.exists() and not place.is_file()):

@@ -32,6 +32,8 @@ from polars_materialize.signal_mix.options import SignalOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from polars_materialize.reports import SaliencyAudit
+
     Command = Callable[..., None]
 
 Entry = TypeVar("Entry", Sidecar, LabelFile)
@@ -316,14 +318,7 @@ def saliency_table(argv: Sequence[str], /, jobs: int, dask: str | None, **option
             progress=progress,
             **options,
         )
-    for failure in audit.failures[:FAILURES]:
-        path = "a row without a path" if failure.path is None else failure.path
-        path = path if path.isprintable() else repr(path)
-        click.echo(f"{path}: {failure.status}: {failure.message}", err=True)
-    if audit.clips.failed > FAILURES:
-        click.echo(
-            f"and {audit.clips.failed - FAILURES:,} more clips; --audit-json keeps the reasons", err=True
-        )
+    _say_failures(audit)
     click.echo(
         f"saliency materialize: total={audit.total} ok={audit.ok} "
         f"skipped={audit.skipped_existing} failed={audit.failed}",
@@ -331,6 +326,17 @@ def saliency_table(argv: Sequence[str], /, jobs: int, dask: str | None, **option
     )
     if audit.failed:
         raise click.exceptions.Exit(1)
+
+
+def _say_failures(audit: SaliencyAudit) -> None:
+    """Says why the first clips without a result have none."""
+    for failure in audit.failures[:FAILURES]:
+        path = "a row without a path" if failure.path is None else failure.path
+        path = path if path.isprintable() else repr(path)
+        click.echo(f"{path}: {failure.status}: {failure.message}", err=True)
+    more = audit.clips.failed - FAILURES
+    if more > 0:
+        click.echo(f"and {more:,} more clips; --audit-json keeps the reasons", err=True)
 
 
 @saliency.command("batch")
@@ -360,11 +366,14 @@ def refresh() -> None:
 @click.option("--out", required=True, help=OUT)
 @click.option("--audit-json", help="Where to write the audit.")
 @_PARTITION_BY
+@_worker_options
 @click.pass_obj
 def refresh_table(
     argv: Sequence[str],
     /,
     *,
+    jobs: int,
+    dask: str | None,
     labels: tuple[str, ...],
     scores: tuple[str, ...],
     label_options: str | None,
@@ -374,9 +383,10 @@ def refresh_table(
 ) -> None:
     """Join labels, scores and saliency onto one feature table; exit 1 if a row has no saliency."""
     from polars_materialize import refresh_runs  # noqa: PLC0415 - polars is slow to import
+    from polars_materialize.executors import open_executor  # noqa: PLC0415 - slow to import
 
     hashed = options["audit_json"] is not None  # nobody else would see the hashes
-    with Progress() as progress:
+    with Progress() as progress, open_executor(jobs, dask) as executor:
         audit = refresh_runs.refresh_table(
             options.pop("features"),
             options.pop("out"),
@@ -387,9 +397,12 @@ def refresh_table(
             saliency=_part(saliency_options, SaliencyOptions, "saliency"),
             hashed=hashed,
             argv=argv,
+            executor=executor,
             progress=progress,
             **options,
         )
+    if audit.saliency is not None:
+        _say_failures(audit.saliency)
     click.echo(
         f"refresh materialize: input_rows={audit.input_rows} output_rows={audit.output_rows} "
         f"failed={audit.failed}",

@@ -18,6 +18,7 @@ from polars_materialize.score_runs import check_score_part, score_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
 
     from polars_materialize.options import LabelPart, SaliencyOptions, ScorePart
     from polars_materialize.reports import ShardCounts
@@ -40,6 +41,7 @@ def refresh_table(
     storage_options: StorageOptions | None = None,
     hashed: bool = True,
     argv: Sequence[str] = (),
+    executor: Executor | None = None,
     progress: Callable[..., None] | None = None,
 ) -> RefreshAudit:
     """Joins labels, scores and saliency onto a feature table in one pass: read once, written once.
@@ -60,6 +62,7 @@ def refresh_table(
         storage_options: See `scan_table`; never written anywhere.
         hashed: Hash inputs and output for the audit.
         argv: The command line's arguments, for the audit.
+        executor: Whose workers measure clips; see `add_saliency`.
         progress: Called with how many are done and of how many, and of what if that is not clips.
 
     Returns:
@@ -104,6 +107,7 @@ def refresh_table(
         base_dir=base_dir,
         hashed=hashed,
         progress=progress,
+        executor=executor,
         storage_options=storage_options,
     ) as context:
         return run_refresh_table(table, context)

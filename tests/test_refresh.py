@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -621,7 +622,8 @@ def test_the_command_line(capsys):
     assert main([*command, *options]) == 0
     assert capsys.readouterr().err == "refresh materialize: input_rows=8 output_rows=4 failed=0\n"
     assert main([*command, *options[:2]]) == 1
-    assert capsys.readouterr().err == "refresh materialize: input_rows=8 output_rows=8 failed=3\n"
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "refresh materialize: input_rows=8 output_rows=8 failed=3"
     entries = [
         "--scores",
         '{"path": "s.jsonl", "duplicates": "last"}',
@@ -689,3 +691,61 @@ def test_batches_on_the_command_line(capsys):
     assert "table 'two': no.csv: no such file\n" in capsys.readouterr().err
     manifest(entry(saliency=None))
     assert main(command) == 0
+
+
+# --- workers ------------------------------------------------------------------------------------------
+
+
+class Counting(ThreadPoolExecutor):
+    """Two threads, and how many tasks they were given."""
+
+    def __init__(self):
+        super().__init__(2)
+        self.tasks = 0
+
+    def submit(self, *task, **options):
+        self.tasks += 1
+        return super().submit(*task, **options)
+
+
+@pytest.mark.usefixtures("bundle")
+def test_the_clips_of_one_table_are_spread_over_workers():
+    parts = {"labels": LABELS, "scores": SCORES, "saliency": SALIENCY}
+    pm.refresh_table("f.parquet", "here.parquet", **parts)
+    with Counting() as executor:
+        pm.refresh_table("f.parquet", "there.parquet", **parts, executor=executor)
+
+    assert executor.tasks == 3  # of five clips two are not there
+    assert_frame_equal(pl.read_parquet("here.parquet"), pl.read_parquet("there.parquet"), check_exact=True)
+
+
+@pytest.mark.usefixtures("bundle")
+def test_of_a_batch_workers_are_given_clips_and_tables_without_clips():
+    without = {name: part for name, part in entry("two").items() if name != "saliency"}
+    path = manifest(entry("one"), without, {**without, "id": "three", "out": "three.parquet"}, entry("four"))
+    results = []
+    for executor in (None, Counting()):
+        report = pm.run_batch(path, kind="refresh", report_json="r.json", executor=executor)
+        results.append((files_of(), report.status))
+
+    assert executor.tasks == 3 + 1 + 1 + 3
+    assert results[0] == results[1]
+    executor.shutdown()
+
+
+@pytest.mark.usefixtures("bundle")
+def test_a_command_may_use_processes_and_says_which_clips_failed(capsys):
+    paths = ["--features", "f.parquet", "--out", "o.parquet", "--labels", "l.csv", "--scores", "s.jsonl"]
+    own = ["--label-options", '{"min_match_rate": 0}', "--saliency-options", '{"root": "clips"}']
+
+    assert main(["refresh", "table", *paths, *own, "--jobs", "2"]) == 1
+
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[:2] for line in lines[:-1]] == [
+        ["d.yuv", " missing-source"],
+        ["e.yuv", " missing-source"],
+        ["a row without a path", " missing-source"],
+    ]
+    assert lines[-1] == "refresh materialize: input_rows=8 output_rows=8 failed=3"
+    pm.refresh_table("f.parquet", "here.parquet", labels=LABELS, scores=SCORES, saliency=SALIENCY)
+    assert_frame_equal(pl.read_parquet("here.parquet"), pl.read_parquet("o.parquet"), check_exact=True)

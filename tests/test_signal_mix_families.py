@@ -9,7 +9,7 @@ import pytest
 import polars_materialize as pm
 from polars_materialize import errors
 from polars_materialize.signal_mix.columns import TARGETS, second_opinions, why_no_signal
-from polars_materialize.signal_mix.families import built_in, choose_families, families_of
+from polars_materialize.signal_mix.families import built_in, choose_families
 from polars_materialize.signal_mix.leakage import is_named_after, is_statistic, why_leak
 from polars_materialize.signal_mix.patterns import is_valid, matches, parts_of
 
@@ -17,6 +17,12 @@ from polars_materialize.signal_mix.patterns import is_valid, matches, parts_of
 def families(name):
     """The families of one column."""
     return {family.name for family in built_in() if family.has(name)}
+
+
+def families_of(names, known):
+    """The columns of each family, in the order of both."""
+    columns = list(names)
+    return {family.name: [name for name in columns if family.has(name)] for family in known}
 
 
 # --- patterns -----------------------------------------------------------------------------------------

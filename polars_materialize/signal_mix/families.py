@@ -179,14 +179,3 @@ def read_file(written: str, path: Path) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ManifestError(written, f"cannot be read: {reason}") from None
-
-
-def families_of(names: Iterable[str], families: Iterable[Family]) -> dict[str, list[str]]:
-    """The columns of each family, in the order of both.
-
-    Example:
-        >>> families_of(["clip_id", "motion2"], built_in())["temporal_flicker"]
-        ['motion2']
-    """
-    columns = list(names)
-    return {family.name: [name for name in columns if family.has(name)] for family in families}
