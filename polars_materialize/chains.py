@@ -6,6 +6,7 @@ drops, later parts do not look at: a clip of which no row is left is not measure
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +122,7 @@ class Attached:
         self._chain = chain
         self._frames = list(evidence)
         self._orders: dict[int, pl.DataFrame] = {}
+        self._lock = threading.Lock()
 
     def all(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         """Many rows of the table with the new columns."""
@@ -159,11 +161,12 @@ class Attached:
     def _cut(self, place: int, key: str, wanted: pl.Series) -> pl.DataFrame:
         """The evidence of one join for the keys with the wanted hashes, and perhaps a few more."""
         frame = self._frames[place]
-        if place not in self._orders:
-            # Evidence begins with what rows are known by.
-            hashes = frame.select(hash=self._hash(key, frame.columns[0])).with_row_index("row")
-            self._orders[place] = hashes.sort("hash")
-        order = self._orders[place]
+        with self._lock:  # files may be written side by side
+            if place not in self._orders:
+                # Evidence begins with what rows are known by.
+                hashes = frame.select(hash=self._hash(key, frame.columns[0])).with_row_index("row")
+                self._orders[place] = hashes.sort("hash")
+            order = self._orders[place]
         first = order["hash"].search_sorted(wanted, side="left")
         last = order["hash"].search_sorted(wanted, side="right")
         places = pl.int_ranges(first, last, eager=True).explode().drop_nulls()

@@ -22,6 +22,7 @@ from polars_materialize.tables import (
     Splice,
     check_partitions,
     check_sink,
+    in_order,
     staged,
     staged_folder,
     write,
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     from polars_materialize.tables import Table
 
 STEM, FOLDER = "{stem}", "{folder}"
+
+LIGHT_BYTES = 2**25
+"""Of what size the files of a table may be to be joined and written side by side."""
+AT_ONCE = 3
+"""How many of them."""
 
 
 @dataclass(frozen=True)
@@ -179,9 +185,15 @@ class Outputs:
             write_partitions(joined.frame(), file, part, by=self.partition_by, metadata=metadata)
             return
         shards = range(len(joined.table.shards)) if self.is_template else [None]
-        for shard, file, part in zip(shards, self.files, self._parts, strict=True):
-            own = metadata if file.format == "parquet" else {}
-            _write_one(joined, shard, file, part, own)
+
+        def write_one(place: tuple[int | None, File, Path]) -> None:
+            shard, file, part = place
+            _write_one(joined, shard, file, part, metadata if file.format == "parquet" else {})
+
+        # While a small file is flushed to the disk, another may be joined; a large one takes all cores.
+        several = AT_ONCE if all(_is_light(file) for file in joined.table.shards) else 1
+        for _ in in_order(write_one, zip(shards, self.files, self._parts, strict=True), at_once=several):
+            pass
 
     def describe(self, *, hashed: bool) -> Described | list[Described]:
         """The staged outputs, described as what they will be."""
@@ -195,6 +207,10 @@ class Outputs:
         names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
         stem = self.target.rstrip("/\\")
         return [describe(f"{stem}/{name}", root / name, hashed=hashed) for name in names]
+
+
+def _is_light(file: File) -> bool:
+    return isinstance(file.path, Path) and file.path.stat().st_size <= LIGHT_BYTES
 
 
 def _one_each(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 import polars_materialize as pm
-from polars_materialize import errors, runs
+from polars_materialize import chains, errors, outputs, runs
 from polars_materialize.cli import main
 from polars_materialize.tables import sinks
 
@@ -556,6 +557,39 @@ def test_dropped_rows_with_each_kind_of_output(options, suffix):
 
 
 # --- templates ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+@pytest.mark.parametrize("options", [{}, {"missing_policy": "drop"}])
+def test_small_files_side_by_side_are_those_that_are_written_one_by_one(options, suffix, monkeypatch):
+    monkeypatch.setattr(chains, "FEW", 1)  # so that they share what evidence is looked up by
+    for index in range(40):
+        write(f"t/{index:02d}{suffix}", TABLE[index % 7 : index % 7 + 3])
+    written = []
+    for most in (outputs.LIGHT_BYTES, -1):
+        monkeypatch.setattr(outputs, "LIGHT_BYTES", most)
+        run(out=f"each/{{stem}}{suffix}", **options)
+        written.append(files_of("each"))
+
+    assert len(written[0]) == 40
+    assert written[0] == written[1]
+
+
+@pytest.mark.usefixtures("bundle")
+def test_of_files_side_by_side_none_is_left_if_one_cannot_be_written(monkeypatch):
+    for index in range(12):
+        write(f"t/{index:02d}.parquet", TABLE)
+    monkeypatch.setattr(outputs, "_write_one", partial(_fail_on, "07", outputs._write_one))
+
+    refused(errors.OutputError, lambda: run(out="each/{stem}.parquet"), "each/07.parquet: the disk is full")
+
+
+def _fail_on(name, write_one, *parts):
+    write_one(*parts)
+    file = parts[2]
+    if name in file.written:
+        raise errors.OutputError(f"{file.written}: the disk is full", path=file.written)
 
 
 @pytest.mark.usefixtures("bundle")
