@@ -237,7 +237,7 @@ def test_a_csv_shard_with_blank_cells_alone_says_nothing_of_a_columns_dtype():
 
 def wide(dtype):
     """A row with a number of a dtype."""
-    return pl.DataFrame({"clip_id": ["b"], "x": pl.Series([1], dtype=dtype)})
+    return pl.DataFrame({"clip_id": ["b"], "x": pl.Series([1], dtype=dtype, strict=False)})
 
 
 @pytest.mark.usefixtures("bundle")
@@ -253,17 +253,20 @@ def wide(dtype):
             "t/1.arrow: column 'x' is Int64, but Float64 in t/0.parquet",
         ),
         (
-            {"0.csv": wide(pl.Int64), "1.parquet": wide(pl.Float64)},
-            "t/1.parquet: column 'x' is Float64, but Int64 in t/0.csv",
-        ),
-        # The first two agree, and so do the two of text; but not the last two.
-        (
-            {"0.csv": wide(pl.Int64), "1.parquet": wide(pl.Int64), "2.csv": wide(pl.Float64)},
-            "t/2.csv: column 'x' is Float64, but Int64 in t/1.parquet",
+            {"0.csv": wide(pl.Int64), "1.parquet": wide(pl.Float64), "2.arrow": wide(pl.Int32)},
+            "t/2.arrow: column 'x' is Int32, but Float64 in t/1.parquet",
         ),
         (
-            {"0.csv": wide(pl.Int64), "1.csv": wide(pl.Float64), "2.parquet": wide(pl.Int64)},
-            "t/2.parquet: column 'x' is Int64, but Float64 in t/1.csv",
+            {"0.csv": wide(pl.Int64), "1.parquet": wide(pl.Boolean)},
+            "t/1.parquet: column 'x' is Boolean, but Int64 in t/0.csv",
+        ),
+        (
+            {"0.parquet": wide(pl.String), "1.csv": wide(pl.Int64)},
+            "t/1.csv: column 'x' is Int64, but String in t/0.parquet",
+        ),
+        (
+            {"0.parquet": wide(pl.Int64), "1.csv": wide(pl.Int64), "2.csv": wide(pl.Boolean)},
+            "t/2.csv: column 'x' is Boolean, but Int64 in t/0.parquet",
         ),
     ],
 )
@@ -271,6 +274,89 @@ def test_typed_formats_that_disagree_are_refused_by_name(files, message):
     for name, frame in files.items():
         write(f"t/{name}", frame)
     refused(errors.TableError, run, message)
+
+
+@pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize(("typed", "first"), [(".parquet", "text"), (".arrow", "typed")])
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".jsonl", ".json"])
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([1, None, -(2**53)], pl.Float64),
+        ([2**62, 3], pl.Float64),
+        ([2**31 - 1, -(2**31)], pl.Int32),
+        ([0, 255, None], pl.UInt8),
+        ([2**24, 1], pl.Float32),
+        ([1, 2**63 - 1], pl.UInt64),
+        ([1.0, None, 9.0], pl.Int64),
+        ([2.0, 0.0], pl.UInt8),
+        ([0.5, 0.1, 33.333332, 1e-7, 123456792.0], pl.Float32),
+    ],
+)
+def test_numbers_of_text_take_the_dtype_that_typed_files_give_them(values, dtype, suffix, typed, first):
+    own, other = (0, 1) if first == "text" else (1, 0)
+    rows = pl.DataFrame({"clip_id": ["b"] * len(values), "x": values})
+    write(f"t/{own}{suffix}", rows)
+    write(f"t/{own}1{suffix}", rows[:1].with_columns(x=pl.lit(1)))
+    write(f"t/{other}{typed}", {"clip_id": ["a"], "x": pl.Series([1], dtype=dtype)})
+
+    run()
+    run(out="each/{stem}.parquet")
+
+    found = read("o.parquet")
+    assert found.schema["x"] == dtype
+    assert found.filter(clip_id="a")["x"].to_list() == [1]
+    held = pl.Series(values, dtype=pl.Float64 if isinstance(values[0], float) else pl.Int64).cast(dtype)
+    assert found.filter(clip_id="b")["x"].to_list() == [*held, 1]
+    assert read("each").select("clip_id", "x").rows() == found.select("clip_id", "x").rows()
+    assert {pl.read_parquet_schema(path)["x"] for path in Path("each").iterdir()} == {dtype}
+    assert pm.scan_table("t").select("x").filter(pl.col("x") == 1).collect().height >= 2
+
+
+@pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize("typed", [".parquet", ".arrow"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@pytest.mark.parametrize(
+    ("values", "dtype", "shown"),
+    [
+        ([1, 2**53 + 1, 2**53 + 3], pl.Float64, "9007199254740993"),
+        ([1, 2**31], pl.Int32, "2147483648"),
+        ([255, 256], pl.UInt8, "256"),
+        ([None, -1], pl.UInt64, "-1"),
+        ([1, 2**63], pl.Int64, "9223372036854775808"),
+        ([2**24 + 1], pl.Float32, "16777217"),
+        ([1.0, 1.5], pl.Int64, "1.5"),
+        ([1.0, 2.0**63], pl.Int64, "9.223372036854776e+18"),
+        ([0.1, 0.123456789012], pl.Float32, "0.123456789012"),
+        ([0.5, 1e39], pl.Float32, "1e+39"),
+    ],
+)
+def test_numbers_of_text_that_a_typed_file_would_change_are_refused(values, dtype, shown, suffix, typed):
+    write(f"t/0{typed}", {"clip_id": ["a"], "x": pl.Series([1], dtype=dtype)})
+    write(f"t/1{suffix}", {"clip_id": ["b"], "x": [1]})
+    write(f"t/2{suffix}", {"clip_id": ["b"] * len(values), "x": values})
+    message = f"t/2{suffix}: column 'x' holds {shown}, which does not fit {dtype}, its dtype in t/0{typed};"
+    refused(errors.TableError, run, message)
+    refused(errors.TableError, lambda: pm.scan_table("t"), message)
+
+
+@pytest.mark.usefixtures("bundle")
+def test_infinities_and_nan_of_text_are_float32_but_no_integers():
+    write("t/0.parquet", {"clip_id": ["a"], "x": pl.Series([0.5], dtype=pl.Float32)})
+    text("t/1.csv", "clip_id,x\nb,inf\ne,NaN\n")
+    assert str(pm.scan_table("t").collect()["x"].to_list()) == "[0.5, inf, nan]"
+    write("t/0.parquet", wide(pl.Int64))
+    refused(errors.TableError, run, "t/1.csv: column 'x' holds inf, which does not fit Int64")
+
+
+@pytest.mark.usefixtures("bundle")
+def test_numbers_of_text_in_hive_folders_beside_parquet():
+    write("t/k=2/0.parquet", {"clip_id": ["a"], "k": pl.Series([2], dtype=pl.Int32)})
+    text("t/k=2/1.csv", "clip_id,k\nb,2.0\n")
+    text("t/k=3/2.csv", "clip_id\ne\n")
+    found = pm.scan_table("t").collect()
+    assert found.schema["k"] == pl.Int32
+    assert found.rows() == [("a", 2), ("b", 2), ("e", 3)]
 
 
 @pytest.mark.usefixtures("bundle")

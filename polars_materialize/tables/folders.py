@@ -76,7 +76,7 @@ def _value(text: str | None, dtype: pl.DataType) -> pl.Series:
 def refuse_other_values(
     files: Sequence[File],
     profiles: Sequence[dtypes.Profile],
-    schema: pl.Schema,
+    schemas: Sequence[pl.Schema],
     frames: Sequence[pl.LazyFrame],
 ) -> None:
     """Refuses files in which a column has another value than their folders say of it.
@@ -87,7 +87,7 @@ def refuse_other_values(
     Args:
         files: The files of a table.
         profiles: What was found of each.
-        schema: The columns of the table that files have.
+        schemas: The columns of each file, as they are read.
         frames: The rows of each file.
 
     Raises:
@@ -100,8 +100,8 @@ def refuse_other_values(
             for name, value in both:
                 # In CSV an empty text is null.
                 said = None if file.format == "csv" and not value else value
-                held = _held(file, profile, name, schema[name])
-                _refuse(file, name, said, _others(held, name, said, schema[name]))
+                dtype = schemas[place][name]
+                _refuse(file, name, said, _others(_held(file, profile, name, dtype), name, said, dtype))
         elif both:
             doubtful.append(place)
     alike = itertools.groupby(doubtful, lambda place: _alike(place, files[place], profiles[place]))

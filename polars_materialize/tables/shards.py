@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from polars_materialize.errors import TableError
 from polars_materialize.names import refuse_patterns, spare_names
 from polars_materialize.stores import check_storage_options
 from polars_materialize.tables import dtypes
+from polars_materialize.tables.agreement import agree, refuse_misfits
 from polars_materialize.tables.files import TEXT_FORMATS, find_shards
 from polars_materialize.tables.folders import partition, partition_dtypes, refuse_other_values
 from polars_materialize.tables.opening import Kept, inspect, scan
@@ -158,7 +158,8 @@ def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: 
     found = [inspect(file, key_columns, kept) for file in files]
     for file, profile in zip(files, found, strict=True):
         refuse_patterns(profile.schema, file.written)
-    _refuse_disagreement(files, found)
+    alone = found
+    found, cast = agree(files, alone)
     united = dtypes.Profile()
     for profile in found:
         united.merge(profile)
@@ -178,15 +179,19 @@ def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: 
     )
     said = partition_dtypes(files, schema)
     rows: list[pl.LazyFrame] = []
+    read: list[pl.Schema] = []
     frames, columns, plain, cells = [], [], [], []
-    for file, profile in zip(files, found, strict=True):
+    for place, (file, profile) in enumerate(zip(files, found, strict=True)):
         own = pl.Schema({name: schema[name] for name in profile.schema})
         if not own and file.format in TEXT_FORMATS:  # rows without any field are rows
             own = pl.Schema(list(schema.items())[:1])
-        frame = kept.table(file, own, mixed)
+        numbers = {name: alone[place].result()[name] for name in cast[place]}
+        read.append(pl.Schema({**own, **numbers}))
+        frame = kept.table(file, read[-1], mixed)
         if frame is None:
-            frame = scan(file, own, mixed, plain=profile.plain and not mixed)
+            frame = scan(file, read[-1], mixed, plain=profile.plain and not mixed)
         rows.append(frame)
+        refuse_misfits(files, place, alone[place], frame, cast[place])
         cell = {
             name: partition(file, name, value, said[name])
             for name, value in file.partitions
@@ -197,29 +202,10 @@ def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: 
         if file.format not in TEXT_FORMATS:  # a column of nulls without a type gets that of the others
             others = (name for name, dtype in own.items() if profile.schema[name] != dtype)
             new |= {name: pl.lit(None, own[name]) for name in others}
+        new |= {name: pl.col(name).cast(own[name]) for name in numbers}
         frames.append(frame.with_columns(**new) if new else frame)
         plain.append(file.format == "parquet" and not new)
         cells.append(cell if file.format == "parquet" and len(cell) == len(new) else None)
-    refuse_other_values(files, found, schema, rows)
+    refuse_other_values(files, found, read, rows)
     whole = pl.Schema({**schema, **{name: dtype for name, dtype in said.items() if name not in schema}})
     return Table(files, whole, frames, columns, plain, cells)
-
-
-def _refuse_disagreement(files: Sequence[File], profiles: Sequence[dtypes.Profile]) -> None:
-    """Refuses files of one table that give a column different dtypes; only text files may."""
-    first: dict[str, list[tuple[File, pl.DataType]]] = {}
-    for file, profile in zip(files, profiles, strict=True):
-        is_text = file.format in TEXT_FORMATS
-        for name, dtype in (profile.result() if is_text else profile.schema).items():
-            seen = first.setdefault(name, [])
-            for other, known in seen:
-                if dtype not in (known, pl.Null()) and not (is_text and other.format in TEXT_FORMATS):
-                    raise TableError(
-                        file.written,
-                        f"column {name!r} is {dtype}, but {known} in {other.written}; "
-                        "the files of one table must agree",
-                    )
-            # Those of text may differ, so each of them counts, and so does the first of another kind.
-            new = all(dtype != known or is_text != (other.format in TEXT_FORMATS) for other, known in seen)
-            if new and dtype != pl.Null():
-                seen.append((file, dtype))
