@@ -204,6 +204,20 @@ def recognise(columns: Iterable[str], known: dict[str, Form], keys: Iterable[str
     return closest[0] if len(closest) == 1 else None
 
 
+def is_own_key(asked: str | None, own: Sequence[str]) -> bool:
+    """Whether a format's rule for keys is meant for a field: for its own fields, or for all if it names none.
+
+    Args:
+        asked: The field that an entry or a run names, if it does.
+        own: The fields that the format names.
+
+    Example:
+        >>> is_own_key("Name", ["name"]), is_own_key("src", ["@filename"]), is_own_key("src", [])
+        (True, False, True)
+    """
+    return asked is None or not own or asked.lower() in [name.lower() for name in own]
+
+
 def numbers_of(missing: Iterable[str]) -> list[float]:
     """The words for a missing number that are numbers themselves, which a file may spell otherwise.
 
