@@ -262,7 +262,7 @@ def find_format(asked: str | Form, known: dict[str, Form]) -> Form:
     """The format that an entry asks for, by its name or as it is.
 
     Raises:
-        OptionError: If there is no format of that name, or it is one of another kind.
+        OptionError: If there is no format of that name, it is one of another kind, or its own name is blank.
     """
     if not isinstance(asked, str):
         kind = type(next(iter(known.values())))
@@ -274,6 +274,9 @@ def find_format(asked: str | Form, known: dict[str, Form]) -> Form:
                 "format: marks are for built-in formats; a format of your own is read where it is named",
                 option="format",
             )
+        if asked.name and not asked.name.strip():
+            problem = f"format: its name is {asked.name!r}; expected a name, or none"
+            raise OptionError(problem, option="format")
         return asked if asked.name else msgspec.structs.replace(asked, name=UNNAMED)
     if asked not in known:
         raise OptionError(

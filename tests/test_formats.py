@@ -2049,6 +2049,28 @@ def test_formats_of_a_manifest_are_checked_before_anything_runs(tmp_path, kind, 
     assert not (tmp_path / "report.json").exists()
 
 
+@pytest.mark.parametrize("name", ["", " ", "\t"])
+@pytest.mark.parametrize(("kind", "file"), [("scores", "s.csv"), ("labels", "l.csv")])
+def test_blank_names_of_formats_are_refused_with_their_place(tmp_path, kind, file, name):
+    write(tmp_path, "s.csv", "clip_id,score\na,1\n")
+    write(tmp_path, "l.csv", "clip_id,mos\na,1\n")
+
+    with pytest.raises(errors.ManifestError) as info:
+        run_manifest(tmp_path, kind, entries=[{"path": file, "format": name}])
+    assert f": $.tables[0].{kind}[0].format: {name!r}; expected auto or one of " in str(info.value)
+    with pytest.raises(errors.ManifestError) as info:
+        run_manifest(tmp_path, kind, formats={name: {}}, entries=[{"path": file, "format": name}])
+    assert str(info.value).endswith(f": $.formats: {name!r}: expected a name, not blank text")
+    if name:  # without any it has none
+        with pytest.raises(errors.ManifestError) as info:
+            run_manifest(tmp_path, kind, entries=[{"path": file, "format": {"name": name}}])
+        found = str(info.value)
+        assert found.endswith(
+            f": $.tables[0].{kind}[0].format: its name is {name!r}; expected a name, or none"
+        )
+    assert not list(tmp_path.glob("*.parquet"))
+
+
 def test_an_unknown_format_in_a_manifest_is_refused_with_its_place(tmp_path):
     with pytest.raises(
         errors.ManifestError, match=r"\$\.tables\[0\]\.scores\[0\]\.format: 'dover-cvs'; did you mean"
