@@ -204,6 +204,20 @@ def recognise(columns: Iterable[str], known: dict[str, Form], keys: Iterable[str
     return closest[0] if len(closest) == 1 else None
 
 
+def is_own_key(asked: str | None, own: Sequence[str]) -> bool:
+    """Whether a format's rule for keys is meant for a field: for its own fields, or for all if it names none.
+
+    Args:
+        asked: The field that an entry or a run names, if it does.
+        own: The fields that the format names.
+
+    Example:
+        >>> is_own_key("Name", ["name"]), is_own_key("src", ["@filename"]), is_own_key("src", [])
+        (True, False, True)
+    """
+    return asked is None or not own or asked.lower() in [name.lower() for name in own]
+
+
 def numbers_of(missing: Iterable[str]) -> list[float]:
     """The words for a missing number that are numbers themselves, which a file may spell otherwise.
 
@@ -248,7 +262,7 @@ def find_format(asked: str | Form, known: dict[str, Form]) -> Form:
     """The format that an entry asks for, by its name or as it is.
 
     Raises:
-        OptionError: If there is no format of that name, or it is one of another kind.
+        OptionError: If there is no format of that name, it is one of another kind, or its own name is blank.
     """
     if not isinstance(asked, str):
         kind = type(next(iter(known.values())))
@@ -260,6 +274,9 @@ def find_format(asked: str | Form, known: dict[str, Form]) -> Form:
                 "format: marks are for built-in formats; a format of your own is read where it is named",
                 option="format",
             )
+        if asked.name and not asked.name.strip():
+            problem = f"format: its name is {asked.name!r}; expected a name, or none"
+            raise OptionError(problem, option="format")
         return asked if asked.name else msgspec.structs.replace(asked, name=UNNAMED)
     if asked not in known:
         raise OptionError(

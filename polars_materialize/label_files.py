@@ -15,6 +15,7 @@ from polars_materialize.formats import (
     check_columns,
     check_named,
     find_format,
+    is_own_key,
     list_formats,
     numbers_of,
     recognise,
@@ -41,6 +42,8 @@ FILLED = (
     "scale",
 )
 """The options of an entry that a format or a run may fill in."""
+KEY_RULE = ("key_normalize", "key_regex")
+"""Those of them that a format says of its own key."""
 MOS_COLUMNS = ("mos", "mean_mos", "mos_raw_0_100", "raw_mos", "score", "quality")
 
 
@@ -145,11 +148,17 @@ def _named_format(entry: LabelFile) -> LabelFormat:
 
 def _with_defaults(entry: LabelFile, form: LabelFormat, defaults: LabelFile) -> LabelFile:
     """An entry with its format, and the run's options where neither of them says anything."""
+    says = {name for name in _said_of(form, entry) if getattr(form, name)}
     said = {
-        name: getattr(entry, name) or (None if getattr(form, name) else getattr(defaults, name))
-        for name in FILLED
+        name: getattr(entry, name) or (None if name in says else getattr(defaults, name)) for name in FILLED
     }
     return msgspec.structs.replace(entry, **said, format=form if entry.format != "auto" else "auto")
+
+
+def _said_of(form: LabelFormat, entry: LabelFile) -> list[str]:
+    """The options that a format may fill in: another key than its own is not spelt as its rule expects."""
+    has_own_key = is_own_key(entry.key_column, form.key_column)
+    return [name for name in FILLED if has_own_key or name not in KEY_RULE]
 
 
 def _with_format(entry: LabelFile, form: LabelFormat, columns: Sequence[str]) -> LabelFile:
@@ -157,7 +166,7 @@ def _with_format(entry: LabelFile, form: LabelFormat, columns: Sequence[str]) ->
     said: dict[str, Any] = {}
     # As the file spells them, whatever their case.
     known = {**{name.lower(): name for name in reversed(columns)}, **{name: name for name in columns}}
-    for name in FILLED:
+    for name in _said_of(form, entry):
         options = getattr(form, name)
         if isinstance(options, list):
             spelled = (known.get(each, known.get(each.lower())) for each in options)

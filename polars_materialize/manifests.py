@@ -154,6 +154,8 @@ def _formats(written: str, content: object, form: Forms, place: str) -> dict[str
         raise ManifestError(written, "expected an object", place=place)
     for name, value in content.items():
         own = f"{place}.{name}"
+        if not name.strip():
+            raise ManifestError(written, f"{name!r}: expected a name, not blank text", place=place)
         if name in form.known() or name == "auto":
             raise ManifestError(written, "is the name of a built-in format; expected another", place=own)
         found = _convert(written, value, form.struct, own)

@@ -9,7 +9,14 @@ import polars as pl
 
 from polars_materialize import fields, keys
 from polars_materialize.errors import KeyColumnError
-from polars_materialize.formats import ScoreFormat, find_format, list_formats, numbers_of, recognise
+from polars_materialize.formats import (
+    ScoreFormat,
+    find_format,
+    is_own_key,
+    list_formats,
+    numbers_of,
+    recognise,
+)
 from polars_materialize.scores import FILE_NAME, SCORE_FIELDS, means_ok
 
 if TYPE_CHECKING:
@@ -193,9 +200,11 @@ def extract(records: Records, shape: Shape, rules: Rules) -> pl.DataFrame:
     # Another score of a format is not what its label says.
     is_own = "score_field" not in rules.asked or rules.asked["score_field"] in form.score_field
     assumed = form.label if sidecar.label is None and is_own else None
+    # Nor is another key spelt as its rule for keys expects.
+    has_own_key = all(is_own_key(name, form.key_field) for name in rules.key)
     said = {
-        "key_normalize": sidecar.key_normalize or form.key_normalize,
-        "key_regex": sidecar.key_regex or form.key_regex,
+        "key_normalize": sidecar.key_normalize or (form.key_normalize if has_own_key else None),
+        "key_regex": sidecar.key_regex or (form.key_regex if has_own_key else None),
         "format": form.name or None,
         "duplicates": sidecar.duplicates or form.duplicates,
     }

@@ -1860,6 +1860,78 @@ def test_columns_of_an_entry_are_names_each_once(columns):
             scan(entry("nowhere.csv", columns=columns))
 
 
+# --- a key that is not the format's own -------------------------------------------------------------------
+
+
+RULED = pm.ScoreFormat(
+    name="ruled", key_field=["name"], score_field=["q"], key_normalize="stem", key_regex="^r_(.+)$", label="m"
+)
+RULED_LABELS = pm.LabelFormat(
+    name="ruled", key_column=["name"], mos_column=["q"], key_normalize="stem", key_regex="^r_(.+)$"
+)
+
+
+def rule(frame):
+    return frame.select("key", "key_normalize", "key_regex").rows()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [("r_a.mp4", "stem", "^r_(.+)$")]),
+        ({"key_field": "name"}, [("r_a.mp4", "stem", "^r_(.+)$")]),
+        ({"key_field": "NAME"}, [("r_a.mp4", "stem", "^r_(.+)$")]),
+        ({"key_field": "src"}, [("x/r_b.mp4", None, None)]),
+        ({"key_field": "@filename"}, [("s.jsonl", None, None)]),
+        ({"key_field": "src", "key_normalize": "basename"}, [("x/r_b.mp4", "basename", None)]),
+        ({"key_field": "src", "key_regex": "b"}, [("x/r_b.mp4", None, "b")]),
+        ({"key_regex": "a"}, [("r_a.mp4", "stem", "a")]),
+    ],
+)
+def test_a_formats_rule_for_keys_is_for_its_own_key(tmp_path, options, expected):
+    path = write(tmp_path, "s.jsonl", '{"name": "r_a.mp4", "src": "x/r_b.mp4", "q": 1}\n')
+
+    assert rule(scores(path, format=RULED, **options)) == expected
+
+    if options.get("key_field") not in ("@filename", "NAME"):  # a column of labels is named to the letter
+        said = {name.replace("field", "column"): value for name, value in options.items()}
+        assert rule(labels(path, format=RULED_LABELS, **said)) == expected
+
+
+def test_a_format_without_a_key_says_how_any_key_is_made(tmp_path):
+    path = write(tmp_path, "s.jsonl", '{"src": "x/b.mp4", "q": 1}\n')
+    form = pm.ScoreFormat(score_field=["q"], key_normalize="stem", label="m")
+    own = pm.LabelFormat(mos_column=["q"], key_normalize="stem")
+
+    for options in ({}, {"key_field": "src"}):
+        assert rule(scores(path, format=form, **options)) == [("x/b.mp4", "stem", None)]
+        said = {"key_column": "src"} if options else {}
+        assert rule(labels(path, format=own, **said)) == [("x/b.mp4", "stem", None)]
+
+
+def test_another_key_than_that_of_a_recognised_format_is_made_as_the_table_says(tmp_path):
+    log = {"version": "3.0.0", "fps": 1, "frames": [], "pooled_metrics": {"vmaf": {"mean": 90}}, "of": "r/a"}
+    path = write(tmp_path, "log.mp4.json", json.dumps(log))
+
+    [(key, normalize, regex)] = rule(scores(path))
+    assert (key, normalize, regex is None) == ("log.mp4.json", "stem", False)
+    assert rule(scores(path, key_field="of")) == [("r/a", None, None)]
+    by_option = pm.scan_scores(path, score_key_field="of").collect()
+    assert rule(by_option) == [("r/a", None, None)]
+    assert by_option["scorer"].to_list() == ["vmaf"]
+
+
+def test_another_column_of_labels_takes_the_regex_of_the_run(tmp_path):
+    path = write(tmp_path, "l.csv", "name,src,q\nr_a.mp4,x/r_b.mp4,3\n")
+    run = {"label_key_regex": "r_(.)"}
+
+    own = pm.scan_labels(pm.LabelFile(path, format=RULED_LABELS), **run).collect()
+    other = pm.scan_labels(pm.LabelFile(path, format=RULED_LABELS, key_column="src"), **run).collect()
+
+    assert rule(own) == [("r_a.mp4", "stem", "^r_(.+)$")]
+    assert rule(other) == [("x/r_b.mp4", None, "r_(.)")]
+
+
 # --- manifests ------------------------------------------------------------------------------------------
 
 KINDS = {"scores": "second-opinion", "labels": "mos-labels"}
@@ -1975,6 +2047,28 @@ def test_formats_of_a_manifest_are_checked_before_anything_runs(tmp_path, kind, 
         run_manifest(tmp_path, kind, formats=formats_said, entries=[{"path": "s.txt"}])
 
     assert not (tmp_path / "report.json").exists()
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t"])
+@pytest.mark.parametrize(("kind", "file"), [("scores", "s.csv"), ("labels", "l.csv")])
+def test_blank_names_of_formats_are_refused_with_their_place(tmp_path, kind, file, name):
+    write(tmp_path, "s.csv", "clip_id,score\na,1\n")
+    write(tmp_path, "l.csv", "clip_id,mos\na,1\n")
+
+    with pytest.raises(errors.ManifestError) as info:
+        run_manifest(tmp_path, kind, entries=[{"path": file, "format": name}])
+    assert f": $.tables[0].{kind}[0].format: {name!r}; expected auto or one of " in str(info.value)
+    with pytest.raises(errors.ManifestError) as info:
+        run_manifest(tmp_path, kind, formats={name: {}}, entries=[{"path": file, "format": name}])
+    assert str(info.value).endswith(f": $.formats: {name!r}: expected a name, not blank text")
+    if name:  # without any it has none
+        with pytest.raises(errors.ManifestError) as info:
+            run_manifest(tmp_path, kind, entries=[{"path": file, "format": {"name": name}}])
+        found = str(info.value)
+        assert found.endswith(
+            f": $.tables[0].{kind}[0].format: its name is {name!r}; expected a name, or none"
+        )
+    assert not list(tmp_path.glob("*.parquet"))
 
 
 def test_an_unknown_format_in_a_manifest_is_refused_with_its_place(tmp_path):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -237,7 +238,7 @@ def test_a_csv_shard_with_blank_cells_alone_says_nothing_of_a_columns_dtype():
 
 def wide(dtype):
     """A row with a number of a dtype."""
-    return pl.DataFrame({"clip_id": ["b"], "x": pl.Series([1], dtype=dtype)})
+    return pl.DataFrame({"clip_id": ["b"], "x": pl.Series([1], dtype=dtype, strict=False)})
 
 
 @pytest.mark.usefixtures("bundle")
@@ -253,17 +254,20 @@ def wide(dtype):
             "t/1.arrow: column 'x' is Int64, but Float64 in t/0.parquet",
         ),
         (
-            {"0.csv": wide(pl.Int64), "1.parquet": wide(pl.Float64)},
-            "t/1.parquet: column 'x' is Float64, but Int64 in t/0.csv",
-        ),
-        # The first two agree, and so do the two of text; but not the last two.
-        (
-            {"0.csv": wide(pl.Int64), "1.parquet": wide(pl.Int64), "2.csv": wide(pl.Float64)},
-            "t/2.csv: column 'x' is Float64, but Int64 in t/1.parquet",
+            {"0.csv": wide(pl.Int64), "1.parquet": wide(pl.Float64), "2.arrow": wide(pl.Int32)},
+            "t/2.arrow: column 'x' is Int32, but Float64 in t/1.parquet",
         ),
         (
-            {"0.csv": wide(pl.Int64), "1.csv": wide(pl.Float64), "2.parquet": wide(pl.Int64)},
-            "t/2.parquet: column 'x' is Int64, but Float64 in t/1.csv",
+            {"0.csv": wide(pl.Int64), "1.parquet": wide(pl.Boolean)},
+            "t/1.parquet: column 'x' is Boolean, but Int64 in t/0.csv",
+        ),
+        (
+            {"0.parquet": wide(pl.String), "1.csv": wide(pl.Int64)},
+            "t/1.csv: column 'x' is Int64, but String in t/0.parquet",
+        ),
+        (
+            {"0.parquet": wide(pl.Int64), "1.csv": wide(pl.Int64), "2.csv": wide(pl.Boolean)},
+            "t/2.csv: column 'x' is Boolean, but Int64 in t/0.parquet",
         ),
     ],
 )
@@ -271,6 +275,89 @@ def test_typed_formats_that_disagree_are_refused_by_name(files, message):
     for name, frame in files.items():
         write(f"t/{name}", frame)
     refused(errors.TableError, run, message)
+
+
+@pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize(("typed", "first"), [(".parquet", "text"), (".arrow", "typed")])
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".jsonl", ".json"])
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([1, None, -(2**53)], pl.Float64),
+        ([2**62, 3], pl.Float64),
+        ([2**31 - 1, -(2**31)], pl.Int32),
+        ([0, 255, None], pl.UInt8),
+        ([2**24, 1], pl.Float32),
+        ([1, 2**63 - 1], pl.UInt64),
+        ([1.0, None, 9.0], pl.Int64),
+        ([2.0, 0.0], pl.UInt8),
+        ([0.5, 0.1, 33.333332, 1e-7, 123456792.0], pl.Float32),
+    ],
+)
+def test_numbers_of_text_take_the_dtype_that_typed_files_give_them(values, dtype, suffix, typed, first):
+    own, other = (0, 1) if first == "text" else (1, 0)
+    rows = pl.DataFrame({"clip_id": ["b"] * len(values), "x": values})
+    write(f"t/{own}{suffix}", rows)
+    write(f"t/{own}1{suffix}", rows[:1].with_columns(x=pl.lit(1)))
+    write(f"t/{other}{typed}", {"clip_id": ["a"], "x": pl.Series([1], dtype=dtype)})
+
+    run()
+    run(out="each/{stem}.parquet")
+
+    found = read("o.parquet")
+    assert found.schema["x"] == dtype
+    assert found.filter(clip_id="a")["x"].to_list() == [1]
+    held = pl.Series(values, dtype=pl.Float64 if isinstance(values[0], float) else pl.Int64).cast(dtype)
+    assert found.filter(clip_id="b")["x"].to_list() == [*held, 1]
+    assert read("each").select("clip_id", "x").rows() == found.select("clip_id", "x").rows()
+    assert {pl.read_parquet_schema(path)["x"] for path in Path("each").iterdir()} == {dtype}
+    assert pm.scan_table("t").select("x").filter(pl.col("x") == 1).collect().height >= 2
+
+
+@pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize("typed", [".parquet", ".arrow"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@pytest.mark.parametrize(
+    ("values", "dtype", "shown"),
+    [
+        ([1, 2**53 + 1, 2**53 + 3], pl.Float64, "9007199254740993"),
+        ([1, 2**31], pl.Int32, "2147483648"),
+        ([255, 256], pl.UInt8, "256"),
+        ([None, -1], pl.UInt64, "-1"),
+        ([1, 2**63], pl.Int64, "9223372036854775808"),
+        ([2**24 + 1], pl.Float32, "16777217"),
+        ([1.0, 1.5], pl.Int64, "1.5"),
+        ([1.0, 2.0**63], pl.Int64, "9.223372036854776e+18"),
+        ([0.1, 0.123456789012], pl.Float32, "0.123456789012"),
+        ([0.5, 1e39], pl.Float32, "1e+39"),
+    ],
+)
+def test_numbers_of_text_that_a_typed_file_would_change_are_refused(values, dtype, shown, suffix, typed):
+    write(f"t/0{typed}", {"clip_id": ["a"], "x": pl.Series([1], dtype=dtype)})
+    write(f"t/1{suffix}", {"clip_id": ["b"], "x": [1]})
+    write(f"t/2{suffix}", {"clip_id": ["b"] * len(values), "x": values})
+    message = f"t/2{suffix}: column 'x' holds {shown}, which does not fit {dtype}, its dtype in t/0{typed};"
+    refused(errors.TableError, run, message)
+    refused(errors.TableError, lambda: pm.scan_table("t"), message)
+
+
+@pytest.mark.usefixtures("bundle")
+def test_infinities_and_nan_of_text_are_float32_but_no_integers():
+    write("t/0.parquet", {"clip_id": ["a"], "x": pl.Series([0.5], dtype=pl.Float32)})
+    text("t/1.csv", "clip_id,x\nb,inf\ne,NaN\n")
+    assert str(pm.scan_table("t").collect()["x"].to_list()) == "[0.5, inf, nan]"
+    write("t/0.parquet", wide(pl.Int64))
+    refused(errors.TableError, run, "t/1.csv: column 'x' holds inf, which does not fit Int64")
+
+
+@pytest.mark.usefixtures("bundle")
+def test_numbers_of_text_in_hive_folders_beside_parquet():
+    write("t/k=2/0.parquet", {"clip_id": ["a"], "k": pl.Series([2], dtype=pl.Int32)})
+    text("t/k=2/1.csv", "clip_id,k\nb,2.0\n")
+    text("t/k=3/2.csv", "clip_id\ne\n")
+    found = pm.scan_table("t").collect()
+    assert found.schema["k"] == pl.Int32
+    assert found.rows() == [("a", 2), ("b", 2), ("e", 3)]
 
 
 @pytest.mark.usefixtures("bundle")
@@ -478,7 +565,7 @@ def test_a_hive_column_that_stands_in_files_too():
 
     assert read("o.parquet").select("clip_id", "k").rows() == [("a", "1"), ("b", "2")]
     assert Path("each/k=2/0.csv").read_text().splitlines()[1].startswith("b,2,")
-    write("t/k=2/0.parquet", {"clip_id": ["b"], "k": [7]})
+    write("t/k=2/0.parquet", {"clip_id": ["b"], "k": [2]})
     write("t/k=x/0.parquet", {"clip_id": ["b"]})
     shutil.rmtree("t/k=1")
     refused(
@@ -486,6 +573,139 @@ def test_a_hive_column_that_stands_in_files_too():
         run,
         "t/k=x/0.parquet: its folder says k='x', but the column 'k' of other files is Int64",
     )
+
+
+NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+@pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".csv", ".jsonl", ".json.zst"])
+@pytest.mark.parametrize(
+    ("folder", "values", "held", "said"),
+    [
+        ("train", ["train", "train", "test"], "'test'", "'train'"),
+        ("train", ["train", None, "train"], "null", "'train'"),
+        ("007", ["007", "7", "007"], "'7'", "'007'"),
+        ("7", ["007", "x", "007"], "'007'", "'7'"),
+        ("2", [2, 2, 3], "'3'", "'2'"),
+        ("007", [7, 7, 8], "'8'", "'007'"),
+        ("2", [2.0, 2.5, 2.0], "'2.5'", "'2'"),
+        ("x", [2, 2, 2], "'2'", "'x'"),
+        (NULL, [None, None, 1], "'1'", "null"),
+        (NULL, ["a", "a", "a"], "'a'", "null"),
+        ("true", [True, True, False], "'false'", "'true'"),
+        ("a%2Fb", ["a/b", "a%2Fb", "a/b"], "'a%2Fb'", "'a/b'"),
+    ],
+)
+def test_a_file_that_says_otherwise_than_its_folder_is_refused(suffix, folder, values, held, said):
+    write(f"t/k={folder}/1{suffix}", {"clip_id": ["a", "b", "e"], "k": values})
+    message = f"t/k={folder}/1{suffix}: the column 'k' holds {held}, but its folder says {said}; expected one"
+
+    refused(errors.TableError, run, message)
+    refused(errors.TableError, lambda: pm.scan_table("t"), message)
+
+
+@pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".csv", ".jsonl", ".json.zst"])
+@pytest.mark.parametrize(
+    ("folder", "value"),
+    [
+        *[("train", "train"), ("007", "007"), ("007", 7), ("7", 7), ("2", 2.0), ("0.5", 0.5)],
+        *[("true", True), ("True", True), (NULL, None), ("a%2Fb", "a/b")],
+    ],
+)
+def test_a_file_that_says_the_same_as_its_folder_is_read(suffix, folder, value):
+    write(f"t/k={folder}/0{suffix}", {"clip_id": ["a", "b"], "k": [value, value]})
+    write(f"t/k={folder}/1{suffix}", {"clip_id": ["e"], "k": [value]})
+
+    run()
+
+    assert read("o.parquet")["k"].to_list() == [value] * 3
+
+
+@pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+@pytest.mark.parametrize(
+    ("folder", "values", "other"),
+    [
+        ("2024-01-02", pl.Series([date(2024, 1, 2)]), pl.Series([date(2024, 1, 3)])),
+        (
+            "2024-01-02 00%3A00%3A01.000000005",
+            pl.Series(["2024-01-02 00:00:01.000000005"]).str.to_datetime(time_unit="ns"),
+            pl.Series(["2024-01-02 00:00:01.000000006"]).str.to_datetime(time_unit="ns"),
+        ),
+        (
+            "2024-01-02 00%3A00%3A01",
+            pl.Series([datetime(2024, 1, 2, 0, 0, 1)]),
+            pl.Series([datetime(2024, 1, 2, 0, 0, 2)]),
+        ),
+        ("q", pl.Series(["q"], dtype=pl.Enum(["r", "q"])), pl.Series(["r"], dtype=pl.Enum(["r", "q"]))),
+        ("q", pl.Series(["q"], dtype=pl.Categorical), pl.Series(["r"], dtype=pl.Categorical)),
+        ("3", pl.Series([3], dtype=pl.UInt8), pl.Series([4], dtype=pl.UInt8)),
+        ("300", pl.Series([], dtype=pl.UInt8), pl.Series([44], dtype=pl.UInt8)),
+        ("0.1", pl.Series([0.1], dtype=pl.Float32), pl.Series([float("nan")], dtype=pl.Float32)),
+        (NULL, pl.Series([None], dtype=pl.Null), pl.Series([0.0])),
+        ("q", pl.Series([], dtype=pl.Null), pl.Series([None], dtype=pl.Null)),
+        ("q", pl.Series([], dtype=pl.List(pl.String)), pl.Series([["q"]])),
+        ("q" * 200, pl.Series(["q" * 200]), pl.Series(["q" * 199 + "r"])),
+    ],
+)
+def test_values_of_folders_are_compared_in_the_dtype_of_the_column(suffix, folder, values, other):
+    same = pl.DataFrame({"k": values.new_from_index(0, 3) if len(values) else values})
+    write(f"t/k={folder}/0{suffix}", same)
+    write(f"t/k={folder}/1{suffix}", same)
+    assert_frame_equal(
+        pm.scan_table("t").collect(), pl.concat([same, same], rechunk=True), categorical_as_str=True
+    )
+
+    write(f"t/k={folder}/2{suffix}", pl.DataFrame({"k": other}))
+
+    with pytest.raises(errors.TableError, match=r"2\.[a-z]+: the column 'k' holds .*, but its folder says"):
+        pm.scan_table("t")
+
+
+@pytest.mark.usefixtures("bundle")
+def test_the_file_that_says_otherwise_is_found_among_many():
+    for index in range(300):
+        k = index % 7
+        own = {"k": [str(k + (index == 283))] * 2} if index % 2 else {}
+        write(f"t/k={k}/{index:03}.parquet", {"clip_id": ["a", "b"], **own})
+    refused(errors.TableError, run, "t/k=3/283.parquet: the column 'k' holds '4', but its folder says '3'")
+
+
+@pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize("statistics", [True, False])
+def test_a_file_is_looked_at_whether_or_not_its_row_groups_have_statistics(statistics):
+    Path("t/k=q").mkdir(parents=True)
+    frame = pl.DataFrame({"k": ["q"] * 999 + ["r"] + ["q"] * 1000})
+    frame.write_parquet("t/k=q/0.parquet", statistics=statistics, row_group_size=100)
+    refused(
+        errors.TableError, lambda: pm.scan_table("t"), "the column 'k' holds 'r', but its folder says 'q'"
+    )
+
+
+@pytest.mark.usefixtures("bundle")
+def test_a_blank_cell_of_csv_is_what_folders_say_of_null_and_of_empty_text():
+    for folder in ("", NULL):
+        text(f"t/k={folder}/0.csv", 'clip_id,k\na,\nb,""\n')
+        assert pm.scan_table("t").collect().height == 2
+        shutil.rmtree("t")
+
+
+@pytest.mark.usefixtures("bundle")
+def test_rows_of_json_without_the_field_are_not_what_their_folder_says():
+    text("t/k=1/0.jsonl", '{"clip_id": "a", "k": 1}\n{"clip_id": "b"}\n')
+    refused(errors.TableError, run, "t/k=1/0.jsonl: the column 'k' holds null, but its folder says '1'")
+    text("t/k=1/0.jsonl", '{"clip_id": "a", "k": [1]}\n')
+    refused(errors.TableError, run, "the column 'k' holds a list or an object, but its folder says '1'")
+
+
+@pytest.mark.usefixtures("bundle")
+def test_what_folders_say_of_dates_and_booleans_is_read_for_files_that_lack_them():
+    write("t/d=2024-01-02/b=true/0.parquet", {"d": [date(2024, 1, 2)], "b": [True]})
+    write("t/d=2024-01-03/b=false/0.parquet", {"clip_id": ["a"]})
+    found = pm.scan_table("t").select("d", "b").collect()
+    assert found.rows() == [(date(2024, 1, 2), True), (date(2024, 1, 3), False)]
 
 
 @pytest.mark.usefixtures("bundle")

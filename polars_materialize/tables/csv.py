@@ -89,10 +89,13 @@ def infer(file: File, key_columns: Sequence[str] = ()) -> Profile:
     """
     names = header(file)
     schema = _Schema(names, key_columns)
-    rows = 0
+    rows, seen = 0, Profile()
     for frame in read_text(file, names, names):
         rows += frame.height
         schema.add(frame)
+        for name, _ in file.partitions:
+            if name in names:
+                seen.hold(frame.get_column(name))
     lines, quotes = _survey(file)
     if quotes % 2:
         raise _first_fault(file, _header(file).width, "a quote is not closed")
@@ -103,6 +106,7 @@ def infer(file: File, key_columns: Sequence[str] = ()) -> Profile:
         inexact={(name,) for name, column in schema.columns.items() if not column.exact},
         negative={(name,) for name, column in schema.columns.items() if column.low < 0},
         plain=file.dialect == PLAIN and not quotes and lines == rows + 1,
+        held=seen.held,
     )
 
 

@@ -18,6 +18,9 @@ Schema = Mapping[str, pl.DataType]
 ITEM = "[]"
 """The step into a list in a leaf's path."""
 
+NESTED = "a list or an object"
+"""How an error shows one."""
+
 INTEGERS = (pl.Int64(), pl.UInt64())
 
 
@@ -120,6 +123,7 @@ class Profile:
         negative: Leaves with an integer below zero, which UInt64 does not hold.
         nested: Where lists and objects have been seen.
         plain: Whether Polars' own scan reads the same values from the file, given the schema.
+        held: The distinct values, as text, of columns that the file's folders say, too.
     """
 
     schema: dict[str, pl.DataType] = field(default_factory=dict)
@@ -127,6 +131,15 @@ class Profile:
     negative: set[Path] = field(default_factory=set)
     nested: set[Path] = field(default_factory=set)
     plain: bool = True
+    held: dict[str, pl.Series] = field(default_factory=dict)
+
+    def hold(self, values: pl.Series) -> None:
+        """Takes in values of a column that the file's folders say, too."""
+        if values.dtype.is_nested():
+            values = values.is_null().replace_strict({True: None, False: NESTED}, return_dtype=pl.String)
+        texts = values.cast(pl.String).unique(maintain_order=True)
+        known = self.held.get(values.name)
+        self.held[values.name] = texts if known is None else known.append(texts).unique(maintain_order=True)
 
     def add(self, frame: pl.DataFrame, schema: Schema) -> None:
         """Takes in one part of the file: its values, and the dtypes found for it."""
@@ -149,7 +162,7 @@ class Profile:
                 self.inexact.add(path)
 
     def merge(self, other: Profile) -> None:
-        """Takes in what was seen in another part of the same table."""
+        """Takes in what was seen in another part of the same table, but for `held`."""
         self.schema = unite_schemas(self.schema, other.schema)
         self.inexact |= other.inexact
         self.negative |= other.negative

@@ -86,6 +86,9 @@ def _infer_json(file: File, profile: dtypes.Profile, kept: Kept) -> int:
         profile.merge(part.profile)
         kept.add(file, part.frame)
         rows += part.frame.height
+        for name, _ in file.partitions:
+            absent = pl.Series(name, [None] * min(part.frame.height, 1))
+            profile.hold(part.frame.get_column(name, default=absent))
     return rows
 
 

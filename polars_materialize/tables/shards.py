@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from polars_materialize.errors import TableError
 from polars_materialize.names import refuse_patterns, spare_names
 from polars_materialize.stores import check_storage_options
 from polars_materialize.tables import dtypes
+from polars_materialize.tables.agreement import agree, refuse_misfits
 from polars_materialize.tables.files import TEXT_FORMATS, find_shards
+from polars_materialize.tables.folders import partition, partition_dtypes, refuse_other_values
 from polars_materialize.tables.opening import Kept, inspect, scan
 from polars_materialize.tables.scans import reach, read_ahead, scan_parquets
 
@@ -33,9 +33,10 @@ def scan_table(
     """Opens a table file of any known format as a LazyFrame, with nothing lost.
 
     The suffix decides: `.parquet .pq .jsonl .ndjson .json .csv .arrow .feather .ipc`, text formats
-    also with `.gz` or `.zst`. Parquet and Arrow files are not read until the frame is collected. Text
-    files hold no schema, so they are read through once here to find one that holds every value:
-    every field of every line, numbers only where nothing is lost by it, text otherwise.
+    also with `.gz` or `.zst`. Parquet and Arrow files are not read until the frame is collected, but for
+    columns that their folders say, too. Text files hold no schema, so they are read through once here to
+    find one that holds every value: every field of every line, numbers only where nothing is lost by it,
+    text otherwise.
 
     Args:
         path: A file, a glob such as `shards/*.parquet`, or a folder of shards. The files are one table, in
@@ -51,7 +52,8 @@ def scan_table(
 
     Raises:
         TableError: If there is no such file or its suffix is unknown; if it is not of its format (the
-            message names the file and the line); if files of a glob disagree about a column's dtype.
+            message names the file and the line); if files of a glob disagree about a column's dtype; if a
+            file has a column that its folders say, with other values.
 
     Example:
         >>> from pathlib import Path
@@ -156,7 +158,8 @@ def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: 
     found = [inspect(file, key_columns, kept) for file in files]
     for file, profile in zip(files, found, strict=True):
         refuse_patterns(profile.schema, file.written)
-    _refuse_disagreement(files, found)
+    alone = found
+    found, cast = agree(files, alone)
     united = dtypes.Profile()
     for profile in found:
         united.merge(profile)
@@ -174,17 +177,23 @@ def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: 
             for name, dtype in united.result().items()
         }
     )
-    said = _partition_dtypes(files, schema)
+    said = partition_dtypes(files, schema)
+    rows: list[pl.LazyFrame] = []
+    read: list[pl.Schema] = []
     frames, columns, plain, cells = [], [], [], []
-    for file, profile in zip(files, found, strict=True):
+    for place, (file, profile) in enumerate(zip(files, found, strict=True)):
         own = pl.Schema({name: schema[name] for name in profile.schema})
         if not own and file.format in TEXT_FORMATS:  # rows without any field are rows
             own = pl.Schema(list(schema.items())[:1])
-        frame = kept.table(file, own, mixed)
+        numbers = {name: alone[place].result()[name] for name in cast[place]}
+        read.append(pl.Schema({**own, **numbers}))
+        frame = kept.table(file, read[-1], mixed)
         if frame is None:
-            frame = scan(file, own, mixed, plain=profile.plain and not mixed)
+            frame = scan(file, read[-1], mixed, plain=profile.plain and not mixed)
+        rows.append(frame)
+        refuse_misfits(files, place, alone[place], frame, cast[place])
         cell = {
-            name: _partition(file, name, value, said[name])
+            name: partition(file, name, value, said[name])
             for name, value in file.partitions
             if name not in own
         }
@@ -193,57 +202,10 @@ def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: 
         if file.format not in TEXT_FORMATS:  # a column of nulls without a type gets that of the others
             others = (name for name, dtype in own.items() if profile.schema[name] != dtype)
             new |= {name: pl.lit(None, own[name]) for name in others}
+        new |= {name: pl.col(name).cast(own[name]) for name in numbers}
         frames.append(frame.with_columns(**new) if new else frame)
         plain.append(file.format == "parquet" and not new)
         cells.append(cell if file.format == "parquet" and len(cell) == len(new) else None)
+    refuse_other_values(files, found, read, rows)
     whole = pl.Schema({**schema, **{name: dtype for name, dtype in said.items() if name not in schema}})
     return Table(files, whole, frames, columns, plain, cells)
-
-
-def _partition_dtypes(files: Sequence[File], schema: pl.Schema) -> dict[str, pl.DataType]:
-    """The dtypes of columns that folders say: as in files that have them, else integers or text.
-
-    They are integers where each has one spelling.
-    """
-    values: dict[str, set[str]] = {}
-    for file in files:
-        for name, value in file.partitions:
-            values.setdefault(name, set()).update([] if value is None else [value])
-    guessed = {
-        name: pl.Int64() if texts and all(map(_is_integer, texts)) else pl.String()
-        for name, texts in values.items()
-    }
-    return {name: schema.get(name, dtype) for name, dtype in guessed.items()}
-
-
-def _is_integer(text: str) -> bool:
-    return bool(re.fullmatch("0|-?[1-9][0-9]{0,18}", text)) and -(2**63) <= int(text) < 2**63
-
-
-def _partition(file: File, name: str, value: str | None, dtype: pl.DataType) -> pl.Series:
-    """What a folder says of all rows below."""
-    try:
-        return pl.Series([value], dtype=pl.String).cast(dtype)
-    except pl.exceptions.PolarsError:
-        problem = f"its folder says {name}={value!r}, but the column {name!r} of other files is {dtype}"
-        raise TableError(file.written, problem) from None
-
-
-def _refuse_disagreement(files: Sequence[File], profiles: Sequence[dtypes.Profile]) -> None:
-    """Refuses files of one table that give a column different dtypes; only text files may."""
-    first: dict[str, list[tuple[File, pl.DataType]]] = {}
-    for file, profile in zip(files, profiles, strict=True):
-        is_text = file.format in TEXT_FORMATS
-        for name, dtype in (profile.result() if is_text else profile.schema).items():
-            seen = first.setdefault(name, [])
-            for other, known in seen:
-                if dtype not in (known, pl.Null()) and not (is_text and other.format in TEXT_FORMATS):
-                    raise TableError(
-                        file.written,
-                        f"column {name!r} is {dtype}, but {known} in {other.written}; "
-                        "the files of one table must agree",
-                    )
-            # Those of text may differ, so each of them counts, and so does the first of another kind.
-            new = all(dtype != known or is_text != (other.format in TEXT_FORMATS) for other, known in seen)
-            if new and dtype != pl.Null():
-                seen.append((file, dtype))
