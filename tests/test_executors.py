@@ -269,7 +269,7 @@ def fill(folder, count=6):
     clips.mkdir(parents=True)
     names = [f"{index}.mkv" for index in range(count)]
     for index, name in enumerate(names):
-        oracle.encode(clips / name, oracle.noise(3, 48, 32, seed=index))
+        (clips / name).write_bytes(oracle.noise_clip(3, 48, 32, index))
     oracle.raw(clips / "r.yuv", oracle.noise(2, 16, 12, seed=5))
     (clips / "broken.mkv").write_bytes(b"no clip")
     (clips / "list.m3u8").write_text("#EXTM3U\n0.mkv\n")
