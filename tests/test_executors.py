@@ -668,8 +668,10 @@ while :; do wait; sleep 1; done
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
 @pytest.mark.parametrize("during", ["clips", "tables"])
 def test_a_run_that_is_ended_leaves_no_worker_and_no_file(tmp_path, ffmpeg, number, during):
-    folder, mark = fill(tmp_path / "run"), tmp_path / "mark"
+    folder, mark = tmp_path / "run", tmp_path / "mark"
+    folder.mkdir()
     if during == "clips":
+        fill(folder)
         program = tmp_path / "ffmpeg"
         program.write_text(HANGING.format(ffmpeg=ffmpeg, mark=mark))
         program.chmod(0o755)
