@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import os
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 import msgspec
 
 from polars_materialize.batch_workers import attempt, run_tables
-from polars_materialize.errors import ManifestError, MaterializeError, OptionError
+from polars_materialize.errors import ManifestError, MaterializeError, OptionError, OutputError
 from polars_materialize.formats import LabelFormat, ScoreFormat, list_formats
 from polars_materialize.label_files import check_label_format, list_labels
 from polars_materialize.label_runs import check_label_table, run_label_table
@@ -43,11 +43,11 @@ from polars_materialize.runs import Context, Memo, PathLike, builtins, partition
 from polars_materialize.saliency_runs import check_saliency_table, run_saliency_table
 from polars_materialize.score_runs import check_score_table, run_score_table
 from polars_materialize.sidecars import check_score_format
-from polars_materialize.stores import check_storage_options, local_folder, locate, refuse_url
+from polars_materialize.stores import check_storage_options, is_url, local_folder, locate, refuse_url
 from polars_materialize.tables import Dialect, find, find_shards, in_order, staged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
     from polars_materialize.provenance import Described
@@ -273,6 +273,7 @@ def run_batch(
         if path is not None
     }
     options = {**read.storage_options, **given}
+    _check_reports(outputs)
     _check_tables(read, form, outputs, options)
     with Hasher() as hasher:
         context = Context(
@@ -322,8 +323,30 @@ def run_batch(
             outputs={"tables": written},
         ),
     )
-    _write_reports(report, form, outputs, options)
+    try:
+        _write_reports(report, form, outputs, options)
+    except OutputError as error:  # what the tables did is known nevertheless
+        raise OutputError(str(error), **{**error.fields, "report": report}) from None
     return report
+
+
+def _check_reports(outputs: Mapping[str, str]) -> None:
+    """Refuses reports that could not be written when all is done.
+
+    Raises:
+        OptionError: Names the option.
+    """
+    for name, written in outputs.items():
+        if not written.strip() or "\0" in written:
+            raise OptionError(f"{name}: {written!r}; expected a path", option=name)
+        if is_url(written):
+            continue
+        path = Path(written)
+        parent = next((folder for folder in path.absolute().parents if folder.exists()), None)
+        if path.is_dir():
+            raise OptionError(f"{name}: {written}: is a folder; expected a file", option=name)
+        if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise OptionError(f"{name}: {written}: {parent} takes no file", option=name)
 
 
 def _check_tables(
@@ -336,7 +359,8 @@ def _check_tables(
         except MaterializeError as error:
             option = error.fields.get("option")
             place = f"$.tables[{index}]" + (f".{option}" if option else "")
-            problem = str(error).removeprefix(f"{str(option).rpartition('.')[2].partition('[')[0]}: ")
+            problem = str(error).removeprefix(f"{option}: ")
+            problem = problem.removeprefix(f"{str(option).rpartition('.')[2].partition('[')[0]}: ")
             raise ManifestError(read.written, problem, place=place) from None
     check_paths(
         read,
@@ -378,20 +402,30 @@ def _run_all(
             yield from run_tables(context.executor, form.run, some, outputs, context, one_by_one=fail_fast)
         else:
             for light, own in itertools.groupby(some, lambda table: _is_light(table, form, context)):
-                # What is done around a small table takes longer than what Polars does with all cores.
-                work = partial(in_order, at_once=AT_ONCE) if light and not fail_fast else map
-                yield from work(run, own)
+                if light and not fail_fast:
+                    yield from _run_side_by_side(list(own), form, context)
+                else:
+                    yield from map(run, own)
+
+
+def _run_side_by_side(
+    tables: Sequence[Table], form: Kind[Table], context: Context
+) -> Iterator[tuple[dict[str, Any] | None, str | None]]:
+    """Runs small tables: what is done around one takes longer than what Polars does with all cores."""
+    run = partial(attempt, form.run, context=replace(context, progress=None))
+    for done, result in enumerate(in_order(run, tables, at_once=AT_ONCE), start=1):
+        if context.progress is not None:
+            context.progress(done, len(tables), "tables")
+        yield result
 
 
 def _is_light(table: Table, form: Kind[Table], context: Context) -> bool:
     """Whether a table is small, and is joined with small files."""
-    for _, path in form.inputs(table):
-        place = context.locate(path)[1]
-        if not isinstance(place, Path) or (place.exists() and not place.is_file()):
-            return False
-        if place.exists() and place.stat().st_size > LIGHT_BYTES:
-            return False
-    return True
+    places = (context.locate(path)[1] for _, path in form.inputs(table))
+    return all(
+        isinstance(place, Path) and place.is_file() and place.stat().st_size <= LIGHT_BYTES
+        for place in places
+    )
 
 
 def _entry(

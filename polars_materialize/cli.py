@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from polars_materialize._version import __version__
-from polars_materialize.errors import MaterializeError, OptionError
+from polars_materialize.errors import MaterializeError, OptionError, OutputError
 from polars_materialize.options import (
     LabelFile,
     LabelOptions,
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     Command = Callable[..., None]
 
 Entry = TypeVar("Entry", Sidecar, LabelFile)
+
+SHOWN = 80
+"""How many characters of an option that is JSON an error shows."""
 
 FAILURES = 10
 """How many clips without a result a single run shows."""
@@ -236,10 +239,10 @@ def _entry(text: str, struct: type[Entry], option: str) -> str | Entry:
     """An entry of evidence: a path as it is, or a JSON object of its options."""
     if not text.lstrip().startswith("{"):
         return text
-    try:
-        return msgspec.json.decode(text, type=struct)
-    except msgspec.MsgspecError as error:
-        raise OptionError(f"{option} {text}: {error}") from None
+    from polars_materialize.manifests import read_struct  # noqa: PLC0415 - slow to import
+
+    shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return read_struct(text, struct, option=f"{option} {shown}")
 
 
 @second_opinion.command("batch")
@@ -421,12 +424,12 @@ def _part(
     """A part of a refresh: its files, and its options as JSON; none if neither is said."""
     if text is None and not files:
         return None
-    try:
-        options = msgspec.json.decode(text or "{}", type=dict[str, Any])
-        return msgspec.convert({**options, **({"files": files} if files else {})}, struct)
-    except msgspec.MsgspecError as error:
-        hint = f" (--{name}s is missing)" if "`files`" in str(error) else ""
-        raise OptionError(f"--{name}-options: {str(error).replace('`', chr(39))}{hint}") from None
+    from polars_materialize.manifests import read_struct  # noqa: PLC0415 - slow to import
+
+    option = f"--{name}-options"
+    if not files and struct is not SaliencyOptions:
+        raise OptionError(f"{option}: --{name}s is missing")
+    return read_struct(text or "{}", struct, option=option, more={"files": files} if files else {})
 
 
 @refresh.command("batch")
@@ -480,10 +483,15 @@ def _run_batch(
         click.echo(f"table {table!r}: {error}", err=True)
 
     workers = open_executor(options.pop("jobs"), options.pop("dask"))
-    with Progress() as progress, workers as options["executor"]:
-        report = run_batch(
-            options.pop("manifest"), kind=kind, argv=argv, on_failure=tell, progress=progress, **options
-        )
+    try:
+        with Progress() as progress, workers as options["executor"]:
+            report = run_batch(
+                options.pop("manifest"), kind=kind, argv=argv, on_failure=tell, progress=progress, **options
+            )
+    except OutputError as error:  # a report could not be written; what the tables did is said all the same
+        if "report" in error.fields:
+            click.echo(KINDS[kind].line.format(**error.fields["report"].summary), err=True)
+        raise
     click.echo(KINDS[kind].line.format(**report.summary), err=True)
     if report.status != "ok" and not (allow_row_failures and report.status == "row-failures"):
         raise click.exceptions.Exit(1)

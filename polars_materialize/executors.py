@@ -6,7 +6,7 @@ import contextlib
 import queue
 import time
 from collections import deque
-from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -77,6 +77,25 @@ def open_executor(jobs: int = 1, address: str | None = None) -> Iterator[Executo
             yield executor
 
 
+def check_executor(executor: Executor) -> None:
+    """Refuses what cannot be given work, or would never give it back.
+
+    Raises:
+        OptionError: If it is no executor, or one whose processes are forks: Polars' threads do not come
+            along, and a fork waits for them for ever.
+    """
+    if not callable(getattr(executor, "submit", None)):
+        problem = f"executor: {type(executor).__name__}; expected a concurrent.futures.Executor"
+        raise OptionError(problem, option="executor")
+    context = getattr(executor, "_mp_context", None)  # no public name says how a pool starts processes
+    if isinstance(executor, ProcessPoolExecutor) and context and context.get_start_method() == "fork":
+        raise OptionError(
+            "executor: its processes are forks, in which Polars hangs; expected pm.Jobs(2), or "
+            "ProcessPoolExecutor(2, mp_context=multiprocessing.get_context('spawn'))",
+            option="executor",
+        )
+
+
 def threads_each(executor: Executor) -> int:
     """How many threads a task is to have; an executor that does not say it gives a task one core."""
     return executor.threads if isinstance(executor, Jobs) else 1
@@ -133,6 +152,7 @@ def run_all(
         ...     sorted((index, found.value) for index, found in run_all(executor, len, ["a", "bc"]))
         [(0, 1), (1, 2)]
     """
+    check_executor(executor)
     return _Run(executor, partial(_call, function), deque(enumerate(items)), one_by_one).outcomes()
 
 

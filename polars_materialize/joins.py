@@ -65,6 +65,7 @@ class TableSide:
         *,
         candidates: Iterable[str],
         asked: str | None,
+        option: str = "key_column",
         key_normalize: KeyNormalize,
         key_regex: str | None = None,
         columns: Mapping[str, pl.DataType],
@@ -78,7 +79,7 @@ class TableSide:
             ColumnExistsError: If it has one of the new columns, without `overwrite`.
         """
         refuse_patterns(schema, name)
-        key = keys.infer_key_column(schema.names(), candidates, asked=asked, table=name)
+        key = keys.infer_key_column(schema.names(), candidates, asked=asked, table=name, option=option)
         keys.key_text(pl.col(key), schema[key], name=key, table=name)
         guards.refuse_existing(schema.names(), columns, overwrite=overwrite, key=key)
         return cls(schema, key, name, key_normalize, key_regex, columns, drops)

@@ -88,7 +88,13 @@ FILE_WORDS = ("path", "file", "name", "src")
 
 
 def infer_key_column(
-    columns: Sequence[str], candidates: Iterable[str], *, asked: str | None, table: str, hint: str = ""
+    columns: Sequence[str],
+    candidates: Iterable[str],
+    *,
+    asked: str | None,
+    table: str,
+    option: str = "key_column",
+    hint: str = "",
 ) -> str:
     """The column that holds a table's keys.
 
@@ -97,6 +103,7 @@ def infer_key_column(
         candidates: Names to look for, best first, whatever their case.
         asked: The column that the user named, if any.
         table: What to call the table in an error.
+        option: What names a column that has another name.
         hint: What else an error may suggest.
 
     Raises:
@@ -125,7 +132,7 @@ def infer_key_column(
             return by_lower[candidate]
     has = f"it has {listing(columns)}" if columns else "it has no columns"
     raise KeyColumnError(
-        f"{table}: no key column; {has}; tried {' '.join(tried)}; name it with the key column option{hint}",
+        f"{table}: no key column; {has}; tried {' '.join(tried)}; name it with {option}{hint}",
         columns=list(columns),
         tried=tried,
     )

@@ -243,6 +243,7 @@ def _read_file(entry: LabelFile, file: File) -> pl.DataFrame:
         keys.LABEL_KEYS,
         asked=entry.key_column,
         table=file.written,
+        option="label_key_column",
         hint=", or say the format (polars-materialize formats lists them)",
     )
     mos = _mos_column(parts, columns, entry, file)

@@ -210,6 +210,7 @@ def plan_labels(
         table,
         candidates=keys.LABEL_KEYS,
         asked=options.feature_key_column,
+        option="feature_key_column",
         key_normalize=options.key_normalize,
         key_regex=options.feature_key_regex,
         columns={

@@ -24,7 +24,7 @@ from polars_materialize.runs import (
     PathLike,
     Run,
     check_entry,
-    check_outputs,
+    check_own_paths,
     run_table,
     single_run,
 )
@@ -189,7 +189,7 @@ def check_label_table(table: LabelTable) -> None:
         OptionError: Names the option.
     """
     check_label_part(table)
-    check_outputs(table)
+    check_own_paths(table)
 
 
 def check_label_part(table: LabelTable) -> None:

@@ -224,16 +224,43 @@ def _load(written: str) -> tuple[bytes, dict[str, Any]]:
         raise ManifestError(written, f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ManifestError(written, "is not UTF-8 text") from None
+    content = _parse_json(written, text)
+    if not isinstance(content, dict):
+        raise ManifestError(written, "expected an object with tables", place="$")
+    return raw, content
+
+
+def _parse_json(written: str, text: str) -> object:
     try:
-        content = json.loads(text, object_pairs_hook=_refuse_repeated)
+        return json.loads(text, object_pairs_hook=_refuse_repeated)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise ManifestError(written, f"not JSON: {error.msg}", place=place) from None
     except (ValueError, RecursionError) as error:
         raise ManifestError(written, str(error)) from None
-    if not isinstance(content, dict):
-        raise ManifestError(written, "expected an object with tables", place="$")
-    return raw, content
+
+
+def read_struct(
+    text: str, struct: type[Table], *, option: str, more: Mapping[str, object] | None = None
+) -> Table:
+    """Options that are given as JSON, as a part of a manifest would be.
+
+    Args:
+        text: The JSON.
+        struct: What it is to be.
+        option: What gave it, for messages.
+        more: Fields that were given otherwise.
+
+    Raises:
+        ManifestError: Names the place.
+
+    Example:
+        >>> from polars_materialize.options import Sidecar
+        >>> read_struct('{"path": "s.jsonl"}', Sidecar, option="--scores").path
+        's.jsonl'
+    """
+    value = _parse_json(option, text)
+    return _convert(option, {**value, **(more or {})} if isinstance(value, dict) else value, struct, "$")
 
 
 def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

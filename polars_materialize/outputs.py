@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
-from polars_materialize.errors import OptionError, OutputError, TableError, listing
+from polars_materialize.errors import OptionError, OutputError, TableError, did_you_mean, listing
 from polars_materialize.provenance import describe
 from polars_materialize.stores import Url, is_url, refuse_output
 from polars_materialize.tables import (
@@ -94,6 +94,10 @@ def check_target(target: str, partition_by: Sequence[str], option: str) -> None:
             problem = f"partition_by: {listing(partition_by)}; expected each column once"
             raise OptionError(problem, option="partition_by")
         return
+    unknown = [part for part in re.findall(r"\{[^{}/]*\}", target) if part not in (STEM, FOLDER)]
+    if unknown:
+        problem = f"unknown {unknown[0]}{did_you_mean(unknown[0], (STEM, FOLDER))}"
+        raise OptionError(f"{option}: {problem}; expected {STEM} or {FOLDER}", option=option)
     try:
         example = _filled(target, "x", ".")
         File.of(example)

@@ -8,24 +8,33 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from polars_materialize.errors import OptionError
+from polars_materialize.label_files import list_labels
 from polars_materialize.label_runs import check_label_part, label_part
-from polars_materialize.options import LabelTable, RefreshTable, SaliencyTable, ScoreTable
+from polars_materialize.options import (
+    LabelPart,
+    LabelTable,
+    RefreshTable,
+    SaliencyOptions,
+    SaliencyTable,
+    ScorePart,
+    ScoreTable,
+)
 from polars_materialize.reports import LabelAudit, RefreshAudit, SaliencyAudit, ScoreAudit
-from polars_materialize.runs import Context, PathLike, Run, check_outputs, run_table, single_run
+from polars_materialize.runs import Context, PathLike, Run, check_own_paths, run_table, single_run
 from polars_materialize.saliency_runs import saliency_part
 from polars_materialize.saliency_stages import check_saliency_options
 from polars_materialize.score_runs import check_score_part, score_part
+from polars_materialize.sidecars import list_sidecars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
-    from polars_materialize.options import LabelPart, SaliencyOptions, ScorePart
     from polars_materialize.reports import ShardCounts
     from polars_materialize.runs import AnyPart
     from polars_materialize.stores import StorageOptions
 
-PARTS = ("labels", "scores", "saliency")
+PARTS = {"labels": LabelPart, "scores": ScorePart, "saliency": SaliencyOptions}
 
 
 def refresh_table(
@@ -150,6 +159,11 @@ def check_refresh_table(table: RefreshTable) -> None:
     Raises:
         OptionError: Names the option.
     """
+    for name, struct in PARTS.items():
+        part = getattr(table, name)
+        if part is not None and not isinstance(part, struct):
+            problem = f"{name}: {type(part).__name__}; expected a {struct.__name__}"
+            raise OptionError(problem, option=name)
     singles = _single_tables(table)
     if not singles:
         raise OptionError(f"expected at least one of {' '.join(PARTS)}")
@@ -162,10 +176,14 @@ def check_refresh_table(table: RefreshTable) -> None:
         try:
             checks[name](single)
         except OptionError as error:
-            option = error.fields.get("option")
-            inner = str(option).replace(name, "files", 1) if str(option).startswith(f"{name}[") else option
-            raise OptionError(str(error), option=inner and f"{name}.{inner}") from None
-    check_outputs(table)
+            option = str(error.fields.get("option") or "")
+            inner = f"files{option.removeprefix(name)}" if option.partition("[")[0] == name else option
+            place = f"{name}.{inner}" if inner else name
+            problem = str(error)
+            if problem.startswith(f"{name}: "):
+                problem = f"{place}{problem.removeprefix(name)}"
+            raise OptionError(problem, option=place) from None
+    check_own_paths(table)
 
 
 def _single_tables(table: RefreshTable) -> dict[str, LabelTable | ScoreTable | SaliencyTable]:
@@ -179,10 +197,10 @@ def _single_tables(table: RefreshTable) -> dict[str, LabelTable | ScoreTable | S
     found: dict[str, LabelTable | ScoreTable | SaliencyTable] = {}
     if table.labels is not None:
         options = msgspec.structs.asdict(table.labels)
-        found["labels"] = LabelTable(**paths, labels=options.pop("files"), **options)
+        found["labels"] = LabelTable(**paths, labels=list(list_labels(options.pop("files"))), **options)
     if table.scores is not None:
         options = msgspec.structs.asdict(table.scores)
-        found["scores"] = ScoreTable(**paths, scores=options.pop("files"), **options)
+        found["scores"] = ScoreTable(**paths, scores=list(list_sidecars(options.pop("files"))), **options)
     if table.saliency is not None:
         options = msgspec.structs.asdict(table.saliency)
         found["saliency"] = SaliencyTable(input=table.features, output=table.out, **shared, **options)

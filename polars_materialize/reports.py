@@ -343,6 +343,10 @@ class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
     tables: list[dict[str, Any]]
     run_provenance: dict[str, Any]
 
+    def __repr__(self) -> str:
+        """Its counts; all of it would fill pages."""
+        return f"BatchReport(schema={self.schema!r}, status={self.status!r}, summary={self.summary})"
+
 
 def to_json(report: msgspec.Struct) -> bytes:
     """A report as indented JSON with sorted keys and a last newline."""

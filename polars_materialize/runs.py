@@ -223,16 +223,20 @@ def single_run(
         )
 
 
-def check_outputs(table: msgspec.Struct, target: str = "out") -> None:
-    """Refuses outputs that no run could write.
+def check_own_paths(table: msgspec.Struct, source: str = "features", target: str = "out") -> None:
+    """Refuses a feature table that no path names, and outputs that no run could write.
 
     Args:
         table: A table with its paths and options.
+        source: The field that holds the feature table's path.
         target: The field that holds the path of the table to write.
 
     Raises:
         OptionError: Names the option.
     """
+    features: str = getattr(table, source)
+    if not features.strip() or "\0" in features:
+        raise OptionError(f"{source}: {features!r}; expected a path", option=source)
     check_target(getattr(table, target), partition_columns(table), target)
     audit_json: str | None = getattr(table, "audit_json")  # noqa: B009 - every table has it
     if audit_json is not None and (not audit_json.strip() or "\0" in audit_json):

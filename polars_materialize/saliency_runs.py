@@ -16,7 +16,7 @@ from polars_materialize.runs import (
     PathLike,
     Run,
     builtins,
-    check_outputs,
+    check_own_paths,
     run_table,
     single_run,
 )
@@ -233,4 +233,4 @@ def check_saliency_table(table: SaliencyTable) -> None:
         OptionError: Names the option.
     """
     check_saliency_options(table)
-    check_outputs(table, "output")
+    check_own_paths(table, "input", "output")

@@ -14,7 +14,7 @@ from polars_materialize.runs import (
     PathLike,
     Run,
     check_entry,
-    check_outputs,
+    check_own_paths,
     run_table,
     single_run,
 )
@@ -181,7 +181,7 @@ def check_score_table(table: ScoreTable) -> None:
         OptionError: Names the option.
     """
     check_score_part(table)
-    check_outputs(table)
+    check_own_paths(table)
 
 
 def check_score_part(table: ScoreTable) -> None:

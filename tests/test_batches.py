@@ -113,6 +113,82 @@ def files_of(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
+def test_what_a_notebook_shows_of_a_report(tmp_path):
+    report = pm.run_batch(write_manifest(fill(tmp_path), tables_of("second-opinion")))
+    counts = "{'tables': 3, 'failed_tables': 0, 'input_rows': 7, 'output_rows': 7}"
+    schema = "second-opinion-materializer-batch-v1"
+    assert repr(report) == f"BatchReport(schema='{schema}', status='ok', summary={counts})"
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("", "report_json: ''; expected a path"),
+        ("out", "report_json: out: is a folder; expected a file"),
+        ("one.parquet/x/r.json", "one.parquet takes no file"),
+    ],
+)
+def test_reports_that_cannot_be_written_are_refused_before_anything_runs(
+    path, problem, tmp_path, monkeypatch
+):
+    manifest = write_manifest(fill(tmp_path), tables_of("second-opinion"))
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    before = files_of(tmp_path)
+
+    with pytest.raises(errors.OptionError) as info:
+        pm.run_batch(manifest, report_json=path)
+
+    assert problem in str(info.value)
+    assert files_of(tmp_path) == before
+
+
+def test_what_the_tables_did_is_said_if_the_report_cannot_be_written(tmp_path, monkeypatch, capsys):
+    path = write_manifest(fill(tmp_path), tables_of("second-opinion"))
+    monkeypatch.setattr(batches, "_check_reports", lambda _: None)  # as if it were made meanwhile
+    (tmp_path / "r.json").mkdir()
+
+    status = main(
+        ["second-opinion", "batch", "--manifest", str(path), "--report-json", str(tmp_path / "r.json")]
+    )
+
+    last, error = capsys.readouterr().err.splitlines()
+    assert status == 1
+    assert last == LINE["second-opinion"].format(3, 7, 7, 0)
+    assert error.endswith("r.json: is a folder; expected a file")
+
+
+def test_only_tables_of_small_files_run_side_by_side(tmp_path, monkeypatch):
+    """Not those of globs, folders and files that are not there: nobody knows how large they are."""
+    fill(tmp_path)
+    (tmp_path / "folder").mkdir()
+    features = ["one.parquet", "two.csv", "*.parquet", "folder", "no.csv", "three.jsonl", "one.parquet"]
+    tables = [
+        {"id": str(index), "features": path, "scores": ["s.jsonl"], "out": f"out/{index}.parquet"}
+        for index, path in enumerate(features)
+    ]
+    groups = []
+    run = batches._run_side_by_side
+
+    def watched(some, *rest):
+        groups.append([table.id for table in some])
+        return run(some, *rest)
+
+    monkeypatch.setattr(batches, "_run_side_by_side", watched)
+
+    report = pm.run_batch(write_manifest(tmp_path, tables))
+
+    assert groups == [["0", "1"], ["5", "6"]]
+    assert [entry["status"] for entry in report.tables] == ["ok", "ok", "ok", "error", "error", "ok", "ok"]
+
+
+def test_progress_of_small_tables_is_of_tables(tmp_path):
+    seen = []
+    path = write_manifest(fill(tmp_path), tables_of("second-opinion", broken=False))
+    pm.run_batch(path, progress=lambda *parts: seen.append(parts))
+    assert seen == [(1, 3, "tables"), (2, 3, "tables"), (3, 3, "tables")]
+
+
 # --- the report ---------------------------------------------------------------------------------------
 
 

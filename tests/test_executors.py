@@ -211,6 +211,15 @@ def test_only_the_task_of_a_dead_worker_fails(jobs):
     assert [future.result() for future in futures] == list(range(0, 18, 2))
 
 
+def test_processes_that_are_forks_are_refused():
+    """Polars would wait in them for ever."""
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as executor:
+        with pytest.raises(errors.OptionError, match="its processes are forks, in which Polars hangs"):
+            run_all(executor, tasks.double, [1])
+        with pytest.raises(errors.OptionError, match="executor: its processes are forks"):
+            pm.measure_saliency(pl.DataFrame({"src": [str(Path(__file__))]}), executor=executor)
+
+
 def test_jobs_are_an_executor_like_others(jobs):
     assert list(jobs.map(tasks.double, range(5))) == [0, 2, 4, 6, 8]
     assert jobs.submit(int, "7", base=8).result() == 7

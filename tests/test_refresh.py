@@ -642,27 +642,30 @@ def test_the_command_line(capsys):
         (
             ["--label-options", "{}"],
             2,
-            "--label-options: Object missing required field 'files' (--labels is missing)",
+            "--label-options: --labels is missing",
         ),
-        (["--scores", "s.jsonl", "--score-options", "{"], 2, "--score-options: Input data was truncated"),
+        (["--scores", "s.jsonl", "--score-options", "{"], 2, "--score-options: line 1, column 2: not JSON: "),
         (
             ["--scores", "s.jsonl", "--score-options", "[]"],
             2,
-            "--score-options: Expected 'object', got 'array'",
+            "--score-options: $: expected an object",
         ),
         (
             ["--scores", "s.jsonl", "--score-options", '{"prefx": 1}'],
             2,
-            "--score-options: Object contains unknown field",
+            "--score-options: $.prefx: unknown name; did you mean 'prefix'?; expected one of bad_policy ",
         ),
         (
             ["--scores", "s.jsonl", "--score-options", '{"prefix": 1}'],
             2,
-            "--score-options: Expected 'str', got 'int'",
+            "--score-options: $.prefix: expected str, got int",
         ),
         (["--saliency-options", '{"max_frames": 0}'], 2, "max_frames"),
-        (["--saliency-options", "null"], 2, "--saliency-options: Expected 'object', got 'null'"),
-        (["--scores", '{"path": 1}'], 2, "--scores"),
+        (["--saliency-options", "null"], 2, "--saliency-options: $: expected an object"),
+        (["--scores", '{"path": 1}'], 2, '--scores {"path": 1}: $.path: expected str, got int'),
+        (["--scores", '{"path": "s.jsonl", "labl": "x"}'], 2, "$.labl: unknown name; did you mean 'label'?"),
+        (["--scores", "s.jsonl", "--features", ""], 2, "features: ''; expected a path"),
+        (["--scores", "s.jsonl", "--out", "o/{stm}.csv"], 2, "unknown {stm}; did you mean '{stem}'?"),
         (["--scores", "no.jsonl"], 1, "no.jsonl: no such file"),
         (["--labels", "l.csv"], 1, "match rate 0.6000"),
     ],
@@ -749,3 +752,40 @@ def test_a_command_may_use_processes_and_says_which_clips_failed(capsys):
     assert lines[-1] == "refresh materialize: input_rows=8 output_rows=8 failed=3"
     pm.refresh_table("f.parquet", "here.parquet", labels=LABELS, scores=SCORES, saliency=SALIENCY)
     assert_frame_equal(pl.read_parquet("here.parquet"), pl.read_parquet("o.parquet"), check_exact=True)
+
+
+# --- Python -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("bundle")
+def test_the_files_of_a_part_may_be_one_path():
+    parts = {"labels": LabelPart(files="l.csv", min_match_rate=0), "scores": ScorePart(files="s.jsonl")}
+    pm.refresh_table("f.parquet", "one.parquet", **parts)
+    pm.refresh_table("f.parquet", "two.parquet", labels=LABELS, scores=SCORES)
+    assert_frame_equal(pl.read_parquet("one.parquet"), pl.read_parquet("two.parquet"), check_exact=True)
+
+
+@pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scores": ["s.jsonl"]}, "scores: list; expected a ScorePart"),
+        ({"labels": "l.csv"}, "labels: str; expected a LabelPart"),
+        ({"labels": LabelPart(files=[])}, "labels.files: expected at least one label file"),
+        ({"scores": SCORES, "base_dir": "nope"}, "base_dir: nope: no such folder"),
+        ({"scores": SCORES, "base_dir": "l.csv"}, "base_dir: l.csv: is no folder"),
+        ({"saliency": SALIENCY, "executor": "two"}, "executor: str; expected a concurrent.futures.Executor"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    before = files_of()
+    with pytest.raises(errors.OptionError) as info:
+        pm.refresh_table("f.parquet", "o.parquet", **options)
+    assert str(info.value).startswith(message)
+    assert files_of() == before
+
+
+@pytest.mark.usefixtures("bundle")
+def test_the_place_of_a_parts_files_in_a_manifest():
+    with pytest.raises(errors.ManifestError, match=r"\$.tables\[0\].labels.files: expected at least one"):
+        pm.run_batch(manifest(entry(labels={"files": []})), kind="refresh")

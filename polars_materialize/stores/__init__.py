@@ -243,10 +243,20 @@ def local_folder(base_dir: str | os.PathLike[str] | None) -> Path | None:
     """What relative paths are relative to.
 
     Raises:
-        OptionError: If it is a url: urls are whole, or not urls.
+        OptionError: If it is a url (urls are whole, or not urls), or no folder.
     """
     refuse_url(base_dir, "base_dir")
-    return None if base_dir is None else Path(base_dir)
+    if base_dir is None:
+        return None
+    folder = Path(base_dir)
+    try:
+        is_there = folder.is_dir()
+    except ValueError:  # it holds a NUL
+        is_there = False
+    if not is_there:
+        problem = "is no folder" if folder.exists() else "no such folder"
+        raise OptionError(f"base_dir: {os.fspath(base_dir)}: {problem}", option="base_dir")
+    return folder
 
 
 def refuse_output(written: str) -> None:

@@ -281,6 +281,8 @@ def is_small(file: File) -> bool:
 
 
 def _refuse_unwritable(text: str) -> None:
+    if not text.strip():
+        raise TableError(repr(text), "expected a path")
     if "\0" in text:
         raise TableError(text.replace("\0", "\\0"), "a path cannot hold a NUL character")
     if not text.isascii() and text.encode(errors="ignore").decode() != text:
