@@ -684,6 +684,25 @@ def test_a_file_is_looked_at_whether_or_not_its_row_groups_have_statistics(stati
 
 
 @pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize("partition_by", ["split", "n", "day"])
+def test_statistics_are_enough_for_what_partition_by_has_written(partition_by):
+    days = pl.Series(["2024-01-01", "2024-01-02", "2024-01-01", None, "2024-01-02"]).str.to_date()
+    write("t/0.parquet", parted(split=["train", "test", "train", None, "test"], n=[1, 2, 1, 2, 1], day=days))
+    run(out="folder", partition_by=partition_by)
+    for path in Path("folder").rglob("*.parquet"):
+        content = bytearray(path.read_bytes())
+        footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+        content[4:footer] = bytes(footer - 4)
+        path.write_bytes(content)
+
+    table = pm.scan_table("folder")
+
+    assert table.collect_schema()["n"] == pl.Int64
+    with pytest.raises(pl.exceptions.PolarsError):  # so that pages would have been noticed
+        table.select(partition_by).collect()
+
+
+@pytest.mark.usefixtures("bundle")
 def test_a_blank_cell_of_csv_is_what_folders_say_of_null_and_of_empty_text():
     for folder in ("", NULL):
         text(f"t/k={folder}/0.csv", 'clip_id,k\na,\nb,""\n')
