@@ -647,6 +647,10 @@ def test_a_file_that_says_the_same_as_its_folder_is_read(suffix, folder, value):
         (NULL, pl.Series([None], dtype=pl.Null), pl.Series([0.0])),
         ("q", pl.Series([], dtype=pl.Null), pl.Series([None], dtype=pl.Null)),
         ("q", pl.Series([], dtype=pl.List(pl.String)), pl.Series([["q"]])),
+        ("q", pl.Series([], dtype=pl.Duration), pl.Series([1]).cast(pl.Duration)),
+        (NULL, pl.Series([None], dtype=pl.List(pl.String)), pl.Series([["q"]])),
+        ("+29349-01-26", pl.Series([10**7]).cast(pl.Date), pl.Series([10**7 + 1]).cast(pl.Date)),
+        ("1.50", pl.Series(["1.5"]).cast(pl.Decimal(9, 2)), pl.Series(["1.51"]).cast(pl.Decimal(9, 2))),
         ("q" * 200, pl.Series(["q" * 200]), pl.Series(["q" * 199 + "r"])),
     ],
 )
@@ -682,6 +686,26 @@ def test_a_file_is_looked_at_whether_or_not_its_row_groups_have_statistics(stati
     refused(
         errors.TableError, lambda: pm.scan_table("t"), "the column 'k' holds 'r', but its folder says 'q'"
     )
+
+
+@pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize("partition_by", ["split", "n", "ok", "day"])
+def test_statistics_are_enough_for_what_partition_by_has_written(partition_by):
+    days = pl.Series(["2024-01-01", "2024-01-02", "2024-01-01", None, "2024-01-02"]).str.to_date()
+    split, n, ok = ["train", "test", "train", None, "test"], [1, 2, 1, 2, 1], [True, False, True, True, None]
+    write("t/0.parquet", parted(split=split, n=n, ok=ok, day=days))
+    run(out="folder", partition_by=partition_by)
+    for path in Path("folder").rglob("*.parquet"):
+        content = bytearray(path.read_bytes())
+        footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+        content[4:footer] = bytes(footer - 4)
+        path.write_bytes(content)
+
+    table = pm.scan_table("folder")
+
+    assert table.collect_schema()["n"] == pl.Int64
+    with pytest.raises(pl.exceptions.PolarsError):  # so that pages would have been noticed
+        table.select(partition_by).collect()
 
 
 @pytest.mark.usefixtures("bundle")

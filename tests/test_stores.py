@@ -279,6 +279,28 @@ def test_a_prefix_of_shards_is_a_table_as_a_folder_is(bucket, options, tmp_path)
     one_line(error)
 
 
+def test_a_prefix_has_to_say_what_its_objects_say(bucket, options, tmp_path):
+    parts = {"d/p=1/a.parquet": 1, "d/p=1/b.parquet": 1, "d/p=22/c.arrow": 22, "d/p=22/d.csv": 22}
+    for name, p in parts.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pm.sink_table(pl.DataFrame({"p": [p, p], "x": [1.5, 2.5]}), path)
+        bucket.put(name, path.read_bytes())
+    here = pm.scan_table(tmp_path / "d").collect()
+    assert_frame_equal(pm.scan_table(bucket.url("d"), storage_options=options).collect(), here)
+    assert here.get_column("p").to_list() == [1, 1, 1, 1, 22, 22, 22, 22]
+
+    for name, p in parts.items():
+        suffix = Path(name).suffix
+        pm.sink_table(pl.DataFrame({"p": [p, 7], "x": [0.5, 0.5]}), tmp_path / f"other{suffix}")
+        bucket.put(name, (tmp_path / f"other{suffix}").read_bytes())
+        problem = f"{name}: the column 'p' holds '7', but its folder says '{p}'; expected one value"
+        with pytest.raises(errors.TableError, match=problem) as error:
+            pm.scan_table(bucket.url("d"), storage_options=options)
+        one_line(error)
+        bucket.put(name, (tmp_path / name).read_bytes())
+
+
 # Runs
 
 

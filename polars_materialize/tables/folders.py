@@ -143,20 +143,26 @@ def _held(file: File, profile: dtypes.Profile, name: str, dtype: pl.DataType) ->
 def _others(rows: pl.LazyFrame, name: str, value: str | None, dtype: pl.DataType) -> pl.LazyFrame:
     """The values of a column that are not what a folder says."""
     cell = pl.col(name)
-    if dtype.is_nested():
-        other = pl.lit(value=True)
-    elif value is None:
+    if value is None:
         other = cell.is_not_null()
+    elif not _has_text(dtype):
+        other = pl.lit(value=True)
     else:
         said = _value(value, dtype)
         if said.null_count():
             other = cell.cast(pl.String, strict=False).ne_missing(pl.lit(value))
-        elif isinstance(dtype, pl.Datetime):  # in Python it would lose its nanoseconds
-            other = cell.ne_missing(pl.lit(said).first())
+        elif dtype.is_temporal():  # Python has neither nanoseconds nor all years
+            number = said.to_physical()
+            other = cell.ne_missing(pl.lit(number.item(), dtype=number.dtype).cast(dtype))
         else:
             other = cell.ne_missing(pl.lit(said.item(), dtype=dtype))
     # Ahead of all else, since only so are row groups passed over by their statistics.
     return rows.filter(other).select(name).head(1)
+
+
+def _has_text(dtype: pl.DataType) -> bool:
+    """Whether there is text that stands for values of a dtype."""
+    return not (dtype.is_nested() or dtype in (pl.Duration, pl.Object))
 
 
 def _first(file: File, rows: pl.LazyFrame) -> pl.DataFrame:
@@ -169,11 +175,15 @@ def _first(file: File, rows: pl.LazyFrame) -> pl.DataFrame:
 def _refuse(file: File, name: str, value: str | None, others: pl.LazyFrame) -> None:
     found = _first(file, others)
     if found.height:
-        cells = found.to_series()
-        held = dtypes.NESTED if cells.dtype.is_nested() else cells.cast(pl.String, strict=False).item()
-        held, said = (_shown(cell) for cell in (held, value))
+        held, said = _held_shown(found.to_series()), _shown(value)
         problem = f"the column {name!r} holds {held}, but its folder says {said}; expected one value"
         raise TableError(file.written, problem)
+
+
+def _held_shown(cell: pl.Series) -> str:
+    if _has_text(cell.dtype) or cell.null_count():
+        return _shown(None if cell.null_count() else cell.cast(pl.String, strict=False).item())
+    return dtypes.NESTED if cell.dtype.is_nested() else f"a {cell.dtype}"
 
 
 def _shown(value: str | None) -> str:
