@@ -556,6 +556,20 @@ def test_values_of_hive_folders_are_integers_only_where_each_has_one_spelling(va
 
 
 @pytest.mark.usefixtures("bundle")
+def test_the_damaged_file_among_those_of_a_hive_folder_is_named():
+    for index in range(3):
+        path = Path(f"t/k=2/{index}.parquet")
+        write(path, {"clip_id": ["a", "b"], "k": [2, 2]})
+        pq.write_table(pq.read_table(path), path, write_statistics=False)  # so that the column is read
+    damaged = Path("t/k=2/1.parquet")
+    data = damaged.read_bytes()
+    first = pq.read_metadata(damaged).row_group(0).column(0).dictionary_page_offset or 4
+    damaged.write_bytes(data[:first] + bytes(200) + data[first + 200 :])
+
+    refused(errors.TableError, lambda: pm.scan_table("t").collect(), "t/k=2/1.parquet")
+
+
+@pytest.mark.usefixtures("bundle")
 def test_a_hive_column_that_stands_in_files_too():
     write("t/k=1/0.parquet", {"clip_id": ["a"], "k": ["1"]})
     write("t/k=2/0.parquet", {"clip_id": ["b"]})

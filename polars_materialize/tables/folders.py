@@ -111,9 +111,9 @@ def refuse_other_values(
         own = profiles[group[0]].schema
         rows = scan_parquets([files[place] for place in group]) if len(group) > 1 else frames[group[0]]
         for name, value in files[group[0]].partitions:
-            if name not in own or _first(files[group[0]], _others(rows, name, value, own[name])).is_empty():
+            if name not in own or _is_empty(_others(rows, name, value, own[name])):
                 continue
-            for place in group:
+            for place in group:  # one of them says otherwise, or cannot be read
                 _refuse(files[place], name, value, _others(frames[place], name, value, own[name]))
 
     for _ in in_order(check, groups, at_once=AT_ONCE):  # a store is slow to answer
@@ -163,6 +163,12 @@ def _others(rows: pl.LazyFrame, name: str, value: str | None, dtype: pl.DataType
 def _has_text(dtype: pl.DataType) -> bool:
     """Whether there is text that stands for values of a dtype."""
     return not (dtype.is_nested() or dtype in (pl.Duration, pl.Object))
+
+
+def _is_empty(rows: pl.LazyFrame) -> bool:
+    with suppress(pl.exceptions.PolarsError, OSError):
+        return rows.collect().is_empty()
+    return False
 
 
 def _first(file: File, rows: pl.LazyFrame) -> pl.DataFrame:
