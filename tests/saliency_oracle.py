@@ -6,7 +6,10 @@ networks are made here and now: nothing is downloaded, and nothing is checked in
 
 from __future__ import annotations
 
+import functools
 import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
@@ -328,6 +331,13 @@ def silence():
     for plane in frame.planes:
         plane.update(bytes(plane.buffer_size))
     return frame
+
+
+@functools.cache
+def noise_clip(count, width, height, seed):
+    """The bytes of a clip of noise, which is encoded once for all tests that have it."""
+    with TemporaryDirectory() as folder:
+        return encode(Path(folder) / "noise.mkv", noise(count, width, height, seed)).read_bytes()
 
 
 def raw(path, frames):

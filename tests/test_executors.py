@@ -269,7 +269,7 @@ def fill(folder, count=6):
     clips.mkdir(parents=True)
     names = [f"{index}.mkv" for index in range(count)]
     for index, name in enumerate(names):
-        oracle.encode(clips / name, oracle.noise(3, 48, 32, seed=index))
+        (clips / name).write_bytes(oracle.noise_clip(3, 48, 32, index))
     oracle.raw(clips / "r.yuv", oracle.noise(2, 16, 12, seed=5))
     (clips / "broken.mkv").write_bytes(b"no clip")
     (clips / "list.m3u8").write_text("#EXTM3U\n0.mkv\n")
@@ -668,8 +668,10 @@ while :; do wait; sleep 1; done
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
 @pytest.mark.parametrize("during", ["clips", "tables"])
 def test_a_run_that_is_ended_leaves_no_worker_and_no_file(tmp_path, ffmpeg, number, during):
-    folder, mark = fill(tmp_path / "run"), tmp_path / "mark"
+    folder, mark = tmp_path / "run", tmp_path / "mark"
+    folder.mkdir()
     if during == "clips":
+        fill(folder)
         program = tmp_path / "ffmpeg"
         program.write_text(HANGING.format(ffmpeg=ffmpeg, mark=mark))
         program.chmod(0o755)

@@ -71,7 +71,7 @@ def fill(folder, networks):
     clips = folder / "clips"
     clips.mkdir(parents=True)
     for index, name in enumerate(("a.mkv", "b.mkv")):
-        oracle.encode(clips / name, oracle.noise(3, 16, 12, seed=index))
+        (clips / name).write_bytes(oracle.noise_clip(3, 16, 12, index))
     oracle.raw(clips / "r.yuv", oracle.noise(2, 16, 12, seed=5))
     (clips / "broken.mkv").write_bytes(b"no clip")
     (folder / "f.csv").write_text(FEATURES)
@@ -1096,7 +1096,7 @@ def test_an_interrupted_run_leaves_the_old_files_and_no_others(tmp_path, ffmpeg,
     folder.mkdir()
     text = HANGING if during == "decoding" else MARKING
     ours = program(tmp_path / "bin" / "ffmpeg", text.format(ffmpeg=ffmpeg, mark=mark))
-    oracle.encode(folder / "a.mkv", oracle.noise(6, 512, 512))
+    (folder / "a.mkv").write_bytes(oracle.noise_clip(6, 320, 320, 0))
     oracle.slow_network(folder / "slow.onnx")
     (folder / "f.csv").write_text("src\na.mkv\n")
     (folder / "o.csv").write_text("old table")
