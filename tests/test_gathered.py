@@ -94,7 +94,7 @@ def compare(texts: list[str], suffix: str) -> None:
     assert together == alone or (isinstance(together, str) and isinstance(alone, str))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(csv_files())
 def test_small_csv_files_read_as_they_do_one_by_one(texts):
     compare(texts, ".csv")

@@ -907,7 +907,7 @@ def test_one_random_row_reads_as_the_second_opinion_reads_it(row, label):
 
 
 @given(st.lists(sidecar_rows(), min_size=2, max_size=6), st.sampled_from(["jsonl", "json", "folder"]))
-@settings(max_examples=250)
+@settings(max_examples=120)
 def test_random_rows_of_one_entry_do_not_change_each_other(rows, layout):
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"x.{layout}"

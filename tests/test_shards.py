@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -1071,6 +1071,7 @@ def splits(draw):
     return found
 
 
+@settings(max_examples=30)
 @given(shards=splits(), kind=st.sampled_from(KINDS), policy=st.sampled_from(["mark", "drop"]))
 def test_any_split_into_shards_equals_the_whole(shards, kind, policy):
     options = {"missing_policy": policy} if kind == "scores" else {"min_match_rate": 0}

@@ -231,7 +231,7 @@ def test_many_small_sidecars_in_a_prefix(bucket, options, tmp_path):
         bucket.put(f"dover/{index:03}.json", text)
         (tmp_path / f"{index:03}.json").write_text(text)
 
-    for index in range(300):
+    for index in range(100):
         put(index)
     there = pm.scan_scores(f"dover={bucket.url('dover')}", storage_options=options).collect()
     here = pm.scan_scores(f"dover={tmp_path}").collect()

@@ -115,7 +115,7 @@ def read_kept(path):
 @given(
     files(), st.sampled_from([1, 60, 200]), st.sampled_from([read_kept, lambda p: pm.scan_table(p).collect()])
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_tables_are_the_same(data, chunk, read):
     assert_equal(read, data, chunk)
 
@@ -126,7 +126,7 @@ def test_tables_are_the_same(data, chunk, read):
     st.sampled_from([None, "vmaf", "summary.score", "frames.score", "list", "late"]),
     st.sampled_from([None, "frame", "vmaf", "summary.name", "late"]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_sidecars_are_the_same(data, chunk, score_field, key_field):
     def read(path):
         sidecar = pm.Sidecar(str(path), label="m", score_field=score_field, key_field=key_field)
