@@ -104,9 +104,8 @@ class Chain:
         return lf
 
     def schema_after(self) -> pl.Schema:
-        """The schema of the table with the new columns."""
-        nothing = [plan.side.evidence_schema.to_frame().lazy() for plan in self.plans.values()]
-        return self.attach(pl.LazyFrame(schema=self.schema), nothing).collect_schema()
+        """The schema of the table with the new columns; replaced ones in their old places."""
+        return pl.Schema({**self.schema, **self.added})
 
 
 class Attached:

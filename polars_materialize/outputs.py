@@ -57,6 +57,7 @@ class Joined:
         table: The table.
         rows: All rows of it.
         attached: Gives rows of it the new columns.
+        schema: The columns of both.
         added: The new columns.
         drops: Whether rows may be missing then.
     """
@@ -64,6 +65,7 @@ class Joined:
     table: Table
     rows: pl.LazyFrame
     attached: Attached
+    schema: pl.Schema
     added: Mapping[str, pl.DataType]
     drops: bool
 
@@ -71,9 +73,12 @@ class Joined:
         """All rows, or those of one file with the columns that it has, with the new columns."""
         if shard is None:
             return self.attached.all(self.rows)
-        frame = self.attached.some(self.table.shard(shard))
-        kept = {*self.table.columns[shard], *self.added}
-        return frame.select(name for name in frame.collect_schema().names() if name in kept)
+        return self.attached.some(self.table.shard(shard)).select(self.names(shard))
+
+    def names(self, shard: int | None = None) -> list[str]:
+        """The columns of all rows, or of those of one file."""
+        kept = self.schema if shard is None else {*self.table.columns[shard], *self.added}
+        return [name for name in self.schema if name in kept]
 
 
 def check_target(target: str, partition_by: Sequence[str], option: str) -> None:
@@ -262,6 +267,5 @@ def _write_one(
     if spliced is None:
         write(frame, file, part, metadata)
         return
-    names = frame.collect_schema().names()
     added = frame.select(list(joined.added))
-    write_spliced(spliced, added, file, part, names=names, metadata=metadata)
+    write_spliced(spliced, added, file, part, names=joined.names(shard), metadata=metadata)

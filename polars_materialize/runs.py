@@ -289,10 +289,11 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
     plans = {part.name: part.plan(opened.schema) for part in run.parts}
     chain = Chain(opened.schema, plans)
     chain.check()
-    outputs.check(chain.schema_after())
+    schema = chain.schema_after()
+    outputs.check(schema)
     evidence = chain.evidence(lf, source)
     attached = Attached(chain, [found.frame for found in evidence])
-    joined = Joined(opened, lf, attached, chain.added, chain.drops)
+    joined = Joined(opened, lf, attached, schema, chain.added, chain.drops)
     audits = [
         part.audit(plan, found) for part, plan, found in zip(run.parts, plans.values(), evidence, strict=True)
     ]
