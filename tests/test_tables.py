@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv as plain_csv
+import errno
 import gzip
 import io
 import json
@@ -32,7 +33,7 @@ from polars.testing.parametric import dataframes
 
 import polars_materialize as pm
 from polars_materialize import errors, tables
-from polars_materialize.tables import chunks, csv, shards
+from polars_materialize.tables import chunks, csv, shards, sinks
 
 BINARY = [".parquet", ".pq", ".arrow", ".feather", ".ipc"]
 LINES = [".jsonl", ".ndjson"]
@@ -1299,3 +1300,35 @@ def test_small_tables_are_parsed_once(tmp_path, monkeypatch):
     lf = tables.scan_files(tables.find(str(path)), keep=True)
     path.write_text('{"a": 5}\n')
     assert lf.collect().rows() == [(5,)]
+
+
+def test_what_the_disk_says_while_it_is_written_to_is_not_lost(tmp_path, monkeypatch):
+    """It says it once only: to whoever asks first."""
+    calls = []
+
+    def failing_once(file):
+        calls.append(file)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(sinks, "FLUSH_S", 0)
+    monkeypatch.setattr(os, "fsync", failing_once)
+
+    with pytest.raises(errors.OutputError, match=r"out.parquet: could not be written: .*Input/output error"):
+        pm.sink_table(pl.DataFrame({"a": range(10)}), tmp_path / "out.parquet")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    seen = []
+    sync, path = os.fsync, tmp_path / "out.parquet"
+
+    def watched(file):
+        seen.append((os.fstat(file).st_size, path.exists()))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    pm.sink_table(pl.DataFrame({"a": range(10)}), path)
+
+    assert seen[-1] == (path.stat().st_size, False)

@@ -41,6 +41,9 @@ FOOTER_KEY = "polars_materialize.audit"
 MORSEL_ROWS = 20_000
 """Rows that Polars streams at a time; smaller than its own choice, which took half as much memory again."""
 
+FLUSH_S = 0.25
+"""How often the disk is told to go on with what has been written, in seconds."""
+
 staging_mark = ContextVar("staging_mark", default="")
 """What the names of files in the making hold, so that those of a process that was killed can be told."""
 
@@ -228,13 +231,42 @@ _small_morsels = _SmallMorsels()
 
 
 @contextlib.contextmanager
+def _flushing(file: int) -> Iterator[None]:
+    """Has the disk begin with what is written while the rest is made, so that there is less to wait for.
+
+    Raises:
+        OSError: What the disk has said, which it says only once.
+    """
+    problems: list[OSError] = []
+    done = threading.Event()
+
+    def flush() -> None:
+        while not problems and not done.wait(FLUSH_S):
+            try:
+                os.fsync(file)
+            except OSError as error:
+                problems.append(error)
+
+    thread = threading.Thread(target=flush, name="flush")
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    if problems:
+        raise problems[0]
+
+
+@contextlib.contextmanager
 def _writing(file: File, part: Path) -> Iterator[BinaryIO]:
     """A stream to `part`, which is on the disk when the block has ended."""
     try:
         # Opened here, so that a sink which an interrupt leaves behind has no file to make later on.
-        with part.open("wb") as stream, _small_morsels:
-            yield stream
-            stream.flush()
+        with part.open("wb") as stream:
+            with _small_morsels, _flushing(stream.fileno()):
+                yield stream
+                stream.flush()
             os.fsync(stream.fileno())
     except MaterializeError:
         raise
