@@ -132,7 +132,8 @@ class ParquetWriter:
         """
         self._out = out
         self._names = names
-        self._groups: list[Struct] = []
+        self._groups: list[bytes] = []  # encoded: as structs they would take fifty times as much
+        self._rows = 0
         self._buffer = memoryview(bytearray(2**20))
         self._at = out.write(MAGIC)
 
@@ -156,7 +157,8 @@ class ParquetWriter:
         written.set(GROUP_COMPRESSED, I64, sum(meta.get(COMPRESSED) for meta in metas))
         written.set(ORDINAL, I16, len(self._groups) % 2**15)
         written.drop(SORTING)  # says by their numbers which columns it is sorted by, and those may change
-        self._groups.append(written)
+        self._groups.append(thrift.encode(written))
+        self._rows += written.get(GROUP_ROWS)
 
     def _copy(self, source: BinaryIO, chunk: Struct) -> Struct:
         """Copies a chunk's pages; what points to them is moved, what points elsewhere is left out."""
@@ -200,7 +202,7 @@ class ParquetWriter:
         elements = [root, *itertools.chain.from_iterable(columns[name] for name in self._names)]
         meta = table.meta.copy()
         meta.set(SCHEMA, LIST, List(STRUCT, elements))
-        meta.set(ROWS, I64, sum(group.get(GROUP_ROWS) for group in self._groups))
+        meta.set(ROWS, I64, self._rows)
         meta.set(GROUPS, LIST, List(STRUCT, self._groups))
         pairs = {**table.pairs, **{name.encode(): text.encode() for name, text in metadata.items()}}
         if ARROW_SCHEMA in pairs:

@@ -77,7 +77,7 @@ class Splice:
     def write(
         self, added: pl.LazyFrame, names: Sequence[str], out: BinaryIO, metadata: Mapping[str, str]
     ) -> None:
-        """Writes the table with new columns.
+        """Writes the table with new columns, once: row groups are let go of as they are written.
 
         Args:
             added: The new columns, as many rows as the table has and in their order.
@@ -120,8 +120,8 @@ class Splice:
         """The row groups of the table, each with its file."""
         for file, footer in zip(self.files, self.footers, strict=True):
             with file.local().open("rb", buffering=0) as stream:
-                for group in footer.groups:
-                    yield file, stream, footer, group
+                while footer.groups:
+                    yield file, stream, footer, footer.groups.pop(0)
 
 
 class _Cutter:

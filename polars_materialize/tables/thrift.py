@@ -24,7 +24,7 @@ class Struct:
 
     Attributes:
         fields: The fields in their order. A value is a bool, an int, a float, bytes, a `Struct`, a `List` or
-            a `Map`.
+            a `Map`. What is written may also hold the bytes of a struct that was encoded before.
     """
 
     fields: dict[int, tuple[int, Any]] = field(default_factory=dict)
@@ -193,6 +193,8 @@ def _write_value(out: bytearray, kind: int, value: Any) -> None:
         _write_varint(out, _zigzag(value))
     elif kind == BINARY:
         _write_varint(out, len(value))
+        out += value
+    elif kind == STRUCT and isinstance(value, bytes):
         out += value
     elif kind == STRUCT:
         _write_struct(out, value)
