@@ -36,6 +36,7 @@ class Sizes:
         tables: Tables of the batch.
         raw_clips: Clips to measure the saliency of.
         shards: Files of the table that is in several.
+        tasks: Tasks that do nothing.
     """
 
     rows: int = 10_000_000
@@ -51,10 +52,11 @@ class Sizes:
     tables: int = 200
     raw_clips: int = 200
     shards: int = 200
+    tasks: int = 2_000
 
     def scaled(self, scale: float) -> Sizes:
         """All of it, more or less."""
-        smallest = {"tables": 2, "raw_clips": 4, "shards": 2}
+        smallest = {"tables": 2, "raw_clips": 4, "shards": 2, "tasks": 20}
         return Sizes(
             **{
                 one.name: max(round(getattr(self, one.name) * scale), smallest.get(one.name, 200))
@@ -394,6 +396,21 @@ def _workers(setting: Setting) -> Case:
     return Case("workers", title, contenders, targets)
 
 
+def _tasks(setting: Setting) -> Case:
+    count = setting.sizes.tasks
+    contenders, targets = [], []
+    for name, program, limit in (("jobs", "tasks-jobs", 0.001), ("dask", "tasks-dask", 0.01)):
+        few, many = f"{name}, 2 tasks", f"{name}, {count:,} tasks"
+        contenders += [
+            Contender(few, _program(program, {"tasks": 2})),
+            Contender(many, _program(program, {"tasks": count})),
+        ]
+        text = f"{name}: at most {limit:g} s a task beyond the start"
+        targets.append(Target(text, many, limit, minus=few, each=count - 2))
+    title = f"{count:,} tasks that do nothing, handed to 2 processes"
+    return Case("tasks", title, contenders, targets, warm_up=True)
+
+
 def _shards(setting: Setting) -> Case:
     sizes = setting.sizes
     table = _Table.of(setting, corpora.table(sizes.variant_rows), sizes.clips)
@@ -503,6 +520,7 @@ CASES: dict[str, Callable[[Setting], Case]] = {
     "script": _script,
     "batch": _batch,
     "workers": _workers,
+    "tasks": _tasks,
     "shards": _shards,
     "refresh": _refresh,
     "startup": _startup,

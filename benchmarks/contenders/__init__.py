@@ -29,6 +29,7 @@ class Job:
         payloads: A JSONL file of wrapper payloads, or a folder of files that hold one each.
         tables: A folder of tables with their sidecars.
         names: Which tables in it.
+        tasks: How many tasks to hand over.
     """
 
     out: str = ""
@@ -42,6 +43,7 @@ class Job:
     payloads: str = ""
     tables: str = ""
     names: list[str] = field(default_factory=list)
+    tasks: int = 0
 
 
 def column(scorer: str, part: str) -> str:

@@ -28,6 +28,8 @@ PROGRAMS = {
     "json-loads": "scripts:only_loads",
     "json-loads-pool": "scripts:only_loads_pool",
     "package-payloads": "package_programs:read_payloads",
+    "tasks-jobs": "task_programs:by_jobs",
+    "tasks-dask": "task_programs:by_dask",
 }
 
 
