@@ -44,7 +44,7 @@ from polars_materialize.saliency_runs import check_saliency_table, run_saliency_
 from polars_materialize.score_runs import check_score_table, run_score_table
 from polars_materialize.sidecars import check_score_format
 from polars_materialize.stores import check_storage_options, is_url, local_folder, locate, refuse_url
-from polars_materialize.tables import Dialect, find, find_shards, in_order, staged
+from polars_materialize.tables import SIDE_BY_SIDE, Dialect, find, find_shards, in_order, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -57,8 +57,6 @@ Table = TypeVar("Table", bound=msgspec.Struct)
 
 LIGHT_BYTES = 2**24
 """Of what size the files of a table may be that is run side by side with others."""
-AT_ONCE = 3
-"""How many of them; Python's own part of the work leaves no room for more."""
 
 
 @dataclass(frozen=True)
@@ -413,7 +411,7 @@ def _run_side_by_side(
 ) -> Iterator[tuple[dict[str, Any] | None, str | None]]:
     """Runs small tables: what is done around one takes longer than what Polars does with all cores."""
     run = partial(attempt, form.run, context=replace(context, progress=None))
-    for done, result in enumerate(in_order(run, tables, at_once=AT_ONCE), start=1):
+    for done, result in enumerate(in_order(run, tables, at_once=SIDE_BY_SIDE), start=1):
         if context.progress is not None:
             context.progress(done, len(tables), "tables")
         yield result

@@ -18,6 +18,7 @@ from polars_materialize.errors import OptionError, OutputError, TableError, did_
 from polars_materialize.provenance import describe
 from polars_materialize.stores import Url, is_url, refuse_output
 from polars_materialize.tables import (
+    SIDE_BY_SIDE,
     File,
     Splice,
     check_partitions,
@@ -45,8 +46,6 @@ STEM, FOLDER = "{stem}", "{folder}"
 
 LIGHT_BYTES = 2**25
 """Of what size the files of a table may be to be joined and written side by side."""
-AT_ONCE = 3
-"""How many of them."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ class Outputs:
             _write_one(joined, shard, file, part, metadata if file.format == "parquet" else {})
 
         # While a small file is flushed to the disk, another may be joined; a large one takes all cores.
-        several = AT_ONCE if all(_is_light(file) for file in joined.table.shards) else 1
+        several = SIDE_BY_SIDE if all(_is_light(file) for file in joined.table.shards) else 1
         for _ in in_order(write_one, zip(shards, self.files, self._parts, strict=True), at_once=several):
             pass
 

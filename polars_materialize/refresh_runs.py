@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
@@ -34,7 +34,21 @@ if TYPE_CHECKING:
     from polars_materialize.runs import AnyPart
     from polars_materialize.stores import StorageOptions
 
-PARTS = {"labels": LabelPart, "scores": ScorePart, "saliency": SaliencyOptions}
+
+class _Kind(NamedTuple):
+    """What a part of a refresh is: its struct, its check, and what makes it a part of a run."""
+
+    struct: type[LabelPart | ScorePart | SaliencyOptions]
+    check: Callable[[Any], None]
+    part: Callable[[Any, Context], AnyPart]
+
+
+PARTS = {
+    "labels": _Kind(LabelPart, check_label_part, label_part),
+    "scores": _Kind(ScorePart, check_score_part, score_part),
+    "saliency": _Kind(SaliencyOptions, check_saliency_options, saliency_part),
+}
+"""The parts, in the order of their columns."""
 
 
 def refresh_table(
@@ -125,12 +139,7 @@ def refresh_table(
 def run_refresh_table(table: RefreshTable, context: Context) -> RefreshAudit:
     """Runs one table of a refresh; see `refresh_table`."""
     check_refresh_table(table)
-    makers: dict[str, Callable[[Any, Context], AnyPart]] = {
-        "labels": label_part,
-        "scores": score_part,
-        "saliency": saliency_part,
-    }
-    parts = [makers[name](one, context) for name, one in _single_tables(table).items()]
+    parts = [PARTS[name].part(one, context) for name, one in _single_tables(table).items()]
 
     def audit(audits: Sequence[Any], provenance: dict[str, Any], shards: ShardCounts) -> RefreshAudit:
         found = {type(one): msgspec.structs.replace(one, shards=shards) for one in audits}
@@ -159,22 +168,17 @@ def check_refresh_table(table: RefreshTable) -> None:
     Raises:
         OptionError: Names the option.
     """
-    for name, struct in PARTS.items():
+    for name, kind in PARTS.items():
         part = getattr(table, name)
-        if part is not None and not isinstance(part, struct):
-            problem = f"{name}: {type(part).__name__}; expected a {struct.__name__}"
+        if part is not None and not isinstance(part, kind.struct):
+            problem = f"{name}: {type(part).__name__}; expected a {kind.struct.__name__}"
             raise OptionError(problem, option=name)
     singles = _single_tables(table)
     if not singles:
         raise OptionError(f"expected at least one of {' '.join(PARTS)}")
-    checks: dict[str, Callable[[Any], None]] = {
-        "labels": check_label_part,
-        "scores": check_score_part,
-        "saliency": check_saliency_options,
-    }
     for name, single in singles.items():
         try:
-            checks[name](single)
+            PARTS[name].check(single)
         except OptionError as error:
             option = str(error.fields.get("option") or "")
             inner = f"files{option.removeprefix(name)}" if option.partition("[")[0] == name else option

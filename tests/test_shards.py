@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from written import described, files_of
 
 import polars_materialize as pm
 from polars_materialize import chains, errors, outputs, runs
@@ -99,19 +99,6 @@ def as_text(frame):
 def read(path):
     """A table."""
     return as_text(pm.scan_table(path).collect())
-
-
-def files_of(folder="."):
-    """Every file below a folder, with its bytes."""
-    paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-
-
-def described(name):
-    """How provenance has to describe a file that is there."""
-    content = Path(name).read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    return {"path": name, "exists": True, "kind": "file", "sha256": digest, "bytes": len(content)}
 
 
 def refused(error, work, *parts, **fields):

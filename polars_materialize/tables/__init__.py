@@ -5,7 +5,7 @@ labels) together with the place of every row, so that an error can name it.
 """
 
 from polars_materialize.tables.files import Dialect, File, find, find_shards, is_small
-from polars_materialize.tables.parallel import in_order
+from polars_materialize.tables.parallel import SIDE_BY_SIDE, in_order
 from polars_materialize.tables.records import Records, read_records
 from polars_materialize.tables.shards import Table, open_table, scan_files, scan_table
 from polars_materialize.tables.sinks import (
@@ -24,6 +24,7 @@ from polars_materialize.tables.splice import Splice
 
 __all__ = [
     "FOOTER_KEY",
+    "SIDE_BY_SIDE",
     "Dialect",
     "File",
     "Records",

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
+SIDE_BY_SIDE = 3
+"""How many small tables are worked on at a time; Python's own part of that leaves no room for more."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

@@ -31,10 +31,15 @@ def scan_parquet(file: File) -> pl.LazyFrame:
     return pl.scan_parquet(str(file.path), **AS_IT_IS, **_reaching(file))
 
 
-def scan_parquets(files: Sequence[File]) -> pl.LazyFrame:
-    """Parquet files with the same columns as one LazyFrame: all of this machine, or all in one store."""
+def scan_parquets(files: Sequence[File], *, path: str | None = None) -> pl.LazyFrame:
+    """Parquet files with the same columns as one LazyFrame: all of this machine, or all in one store.
+
+    Args:
+        files: The files.
+        path: A column for the path of the file that a row is from; for files of this machine only.
+    """
     if files[0].is_local:
-        return pl.scan_parquet([file.local() for file in files], **AS_IT_IS)
+        return pl.scan_parquet([file.local() for file in files], **AS_IT_IS, include_file_paths=path)
     return pl.scan_parquet([str(file.path) for file in files], **AS_IT_IS, **_reaching(files[0]))
 
 

@@ -131,16 +131,19 @@ class Table(NamedTuple):
         paths = [str(file.local()) for file in files]
         [path] = spare_names(self.schema, 1)
         said = {name: pl.concat([cell[name] for cell in cells]) for name in cells[0]}
-        rows = pl.scan_parquet(paths, glob=False, hive_partitioning=False, include_file_paths=path)
-        return rows.join(
-            pl.LazyFrame({path: paths, **said}),
-            on=path,
-            how="left",
-            nulls_equal=False,
-            coalesce=True,
-            maintain_order="left",
-            validate="m:m",  # a path stands once, and checking costs a pass
-        ).select(list(self.columns[places[0]]))
+        return (
+            scan_parquets(files, path=path)
+            .join(
+                pl.LazyFrame({path: paths, **said}),
+                on=path,
+                how="left",
+                nulls_equal=False,
+                coalesce=True,
+                maintain_order="left",
+                validate="m:m",  # a path stands once, and checking costs a pass
+            )
+            .select(list(self.columns[places[0]]))
+        )
 
 
 def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: bool = False) -> Table:
