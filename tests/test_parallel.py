@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import polars as pl
 import pytest
 
-from polars_materialize.tables.parallel import in_order
+from polars_materialize.tables.parallel import Behind, in_order
 
 
 def test_results_come_in_the_order_of_items():
@@ -53,3 +54,40 @@ def test_no_more_items_are_held_than_are_worked_on():
 
 def test_nothing_of_nothing():
     assert list(in_order(len, [])) == []
+
+
+def test_what_is_done_behind_keeps_its_order_and_is_done_at_the_end():
+    done = []
+
+    def slowly(item):
+        time.sleep(0.001)
+        done.append(item)
+
+    with Behind() as behind:
+        for item in range(50):
+            behind.do(slowly, item)
+            assert len(done) >= item - 1  # no more than one waits
+    assert done == list(range(50))
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_what_fails_behind_is_raised_once_and_nothing_follows_it(later):
+    done = []
+
+    def fail():
+        raise KeyError("behind")
+
+    with pytest.raises(KeyError, match="behind"), Behind() as behind:  # noqa: PT012 - where it is raised depends
+        behind.do(fail)
+        if later:
+            behind.do(done.append, 1)
+    assert done == []
+
+
+def test_an_error_of_the_block_itself_comes_first():
+    def fail():
+        raise KeyError("behind")
+
+    with pytest.raises(ValueError, match="block"), Behind() as behind:  # noqa: PT012 - both have to fail
+        behind.do(fail)
+        raise ValueError("block")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import polars as pl
 
@@ -53,3 +53,48 @@ def in_order(
                 yield ahead.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Behind:
+    """Does one thing after another in a thread of its own, while the next is made ready.
+
+    What is to be done waits until the thing before it is done, so no more than two are held.
+
+    Example:
+        >>> with Behind() as behind:
+        ...     behind.do(print, "a")
+        ...     behind.do(print, "b")
+        a
+        b
+    """
+
+    def __init__(self) -> None:
+        """Starts no thread yet."""
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="tables")
+        self._last: Future[None] | None = None
+
+    def do(self, work: Callable[..., None], *args: object) -> None:
+        """Has something done.
+
+        Raises:
+            Exception: What the thing before it has raised.
+        """
+        self._wait()
+        self._last = self._pool.submit(work, *args)
+
+    def _wait(self) -> None:
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+    def __enter__(self) -> Self:
+        """Begins with nothing to do."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Waits for the last thing, and raises what it has raised if nothing else was."""
+        try:
+            if kind is None:
+                self._wait()
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)

@@ -16,6 +16,7 @@ import polars as pl
 
 from polars_materialize.errors import TableError
 from polars_materialize.tables.batches import each_batch
+from polars_materialize.tables.parallel import Behind
 from polars_materialize.tables.parquet import ARROW_SCHEMA, GROUP_ROWS, Footer, ParquetWriter, read_footer
 
 if TYPE_CHECKING:
@@ -93,21 +94,23 @@ class Splice:
         cutter = _Cutter(sizes)
         new: Footer | None = None
 
+        def add(place: tuple[File, BinaryIO, Footer, Struct], encoded: BinaryIO, own: Footer) -> None:
+            file, source, footer, group = place
+            parts = {name: (source, chunks) for name, chunks in footer.chunks(group).items()}
+            parts |= {name: (encoded, chunks) for name, chunks in own.chunks(own.groups[0]).items()}
+            try:
+                writer.add_group(group, parts)
+            except EOFError as error:
+                raise TableError(file.written, f"cannot be read: {error}") from None
+
         def take(batch: pl.DataFrame) -> None:
             nonlocal new
             for frame in cutter.add(batch):
                 encoded, new = _encode(frame)
-                file, source, footer, group = next(groups)
-                parts = {name: (source, chunks) for name, chunks in footer.chunks(group).items()}
-                encoded_parts = {
-                    name: (encoded, chunks) for name, chunks in new.chunks(new.groups[0]).items()
-                }
-                try:
-                    writer.add_group(group, {**parts, **encoded_parts})
-                except EOFError as error:
-                    raise TableError(file.written, f"cannot be read: {error}") from None
+                behind.do(add, next(groups), encoded, new)
 
-        with contextlib.closing(self._groups()) as groups:
+        # Copying waits for memory and the disk, so the next columns are encoded meanwhile.
+        with contextlib.closing(self._groups()) as groups, Behind() as behind:
             if sum(sizes) <= AT_ONCE:
                 take(added.collect(engine="in-memory"))
             else:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MISSES = 3
 """After how many chunks that were refused a file's schema is no longer tried on the next."""
+OPENS, CLOSES, CARRIAGE_RETURN = b"{}\r"
 ODD_NUMBER = re.compile(rb"-NaN|-0(?![.\d])")
 """What pyarrow takes for NaN or -0.0, and this package does not."""
 
@@ -128,14 +129,18 @@ def _objects(chunk: Chunk) -> int:
     Within an object no `}` and `{` stand side by side, so then none goes over a line's end. If there are as
     many objects as lines, each line is one. (This comes first: pyarrow 26 crashes on a line `null`.)
     """
-    data = chunk.data
-    if not data.startswith(b"{") or not data[-3:].rstrip(b"\r\n").endswith(b"}"):
-        return 0
-    ends = data.count(b"}\n{")
-    lines = chunk.line_ends + (not data.endswith(b"\n"))
-    if ends != lines - 1:
-        ends += data.count(b"}\r\n{")
-    return lines if ends == lines - 1 else 0
+    import numpy as np  # noqa: PLC0415 - only large files of JSON lines need it
+
+    data = np.frombuffer(chunk.data, np.uint8)
+    ends = chunk.ends
+    starts = np.concatenate(([0], ends + 1))
+    if starts[-1] == len(data):
+        starts = starts[:-1]
+    else:
+        ends = np.append(ends, len(data))
+    last = data[ends - 1]
+    last = np.where(last == CARRIAGE_RETURN, data[ends - 2], last)
+    return len(starts) if (data[starts] == OPENS).all() and (last == CLOSES).all() else 0
 
 
 def _is_utf8(data: bytes) -> bool:
