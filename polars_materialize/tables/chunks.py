@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 8 << 20
 """Bytes of lines that are parsed at a time: large enough to use all cores, small enough to hold."""
-FIRST_BYTES = 1 << 20
+FIRST_BYTES = 1 << 18
 """How many of them come first, to know what to expect of the others."""
+COUNTED_BYTES = 1 << 20
+"""Up to what size lines are counted without NumPy; to import it takes as long as to count in a hundred times."""
 EMPTY = "the file is empty; expected one JSON object a line"
 LINE_END = ord(b"\n")
 BOM = b"\xef\xbb\xbf"
@@ -59,8 +61,7 @@ class Chunk:
     @cached_property
     def line_ends(self) -> int:
         """How many line ends there are."""
-        # To import NumPy takes as long as to count in 100 MB without it; a second chunk needs it anyway.
-        return self.data.count(b"\n") if len(self.data) <= FIRST_BYTES else len(self.ends)
+        return self.data.count(b"\n") if len(self.data) <= COUNTED_BYTES else len(self.ends)
 
     def lines(self) -> list[tuple[int, bytes]]:
         """The lines that are not blank, with their offset from the first."""
