@@ -72,11 +72,11 @@ class Joined:
         """All rows, or those of one file with the columns that it has, with the new columns."""
         if shard is None:
             return self.attached.all(self.rows)
-        return self.attached.some(self.table.shard(shard)).select(self.names(shard))
+        return self.attached.some(self.table.part(shard)).select(self.names(shard))
 
     def names(self, shard: int | None = None) -> list[str]:
         """The columns of all rows, or of those of one file."""
-        kept = self.schema if shard is None else {*self.table.columns[shard], *self.added}
+        kept = self.schema if shard is None else {*self.table.shards[shard].columns, *self.added}
         return [name for name in self.schema if name in kept]
 
 
@@ -199,7 +199,7 @@ class Outputs:
             _write_one(joined, shard, file, part, metadata if file.format == "parquet" else {})
 
         # While a small file is flushed to the disk, another may be joined; a large one takes all cores.
-        several = SIDE_BY_SIDE if all(_is_light(file) for file in joined.table.shards) else 1
+        several = SIDE_BY_SIDE if all(_is_light(shard.file) for shard in joined.table.shards) else 1
         for _ in in_order(write_one, zip(shards, self.files, self._parts, strict=True), at_once=several):
             pass
 
@@ -257,12 +257,10 @@ def _write_one(
     joined: Joined, shard: int | None, file: File, part: Path, metadata: Mapping[str, str]
 ) -> None:
     """Writes one file: the whole table, or the rows and columns of one of its files."""
-    table = joined.table
-    shards = table.shards if shard is None else [table.shards[shard]]
-    plain = all(table.plain) if shard is None else table.plain[shard]
+    shards = joined.table.shards if shard is None else [joined.table.shards[shard]]
     frame = joined.frame(shard)
-    keeps = file.format == "parquet" and plain and not joined.drops
-    spliced = Splice.of(shards, joined.added) if keeps else None
+    keeps = file.format == "parquet" and all(one.plain for one in shards) and not joined.drops
+    spliced = Splice.of([one.file for one in shards], joined.added) if keeps else None
     if spliced is None:
         write(frame, file, part, metadata)
         return

@@ -27,7 +27,7 @@ CHUNK_BYTES = 8 << 20
 FIRST_BYTES = 1 << 18
 """How many of them come first, to know what to expect of the others."""
 COUNTED_BYTES = 1 << 20
-"""Up to what size lines are counted without NumPy; to import it takes as long as to count in a hundred times."""
+"""Up to what size lines are counted without NumPy; to import it takes as long as to count a hundred times."""
 EMPTY = "the file is empty; expected one JSON object a line"
 LINE_END = ord(b"\n")
 BOM = b"\xef\xbb\xbf"

@@ -72,39 +72,49 @@ def scan_files(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: 
     return open_table(files, key_columns, keep=keep).whole()
 
 
+class Shard(NamedTuple):
+    """One file of a table.
+
+    Attributes:
+        file: The file.
+        rows: Its rows, with its own columns, in their dtypes of the whole table.
+        columns: These columns.
+        plain: Whether it is a Parquet file with all of its columns in itself.
+        said: What its folders say, for a Parquet file that lacks nothing else.
+    """
+
+    file: File
+    rows: pl.LazyFrame
+    columns: Mapping[str, pl.DataType]
+    plain: bool
+    said: Mapping[str, pl.Series] | None
+
+
 class Table(NamedTuple):
     """A table in one file or several.
 
     Attributes:
         shards: The files.
         schema: The columns of all of them.
-        frames: The rows of each file, with its own columns, in their dtypes of the whole.
-        columns: The columns of each file.
-        plain: Whether a file is a Parquet file with all of its columns in itself.
-        said: What its folders say, for a Parquet file that lacks nothing else.
     """
 
-    shards: Sequence[File]
+    shards: Sequence[Shard]
     schema: pl.Schema
-    frames: Sequence[pl.LazyFrame]
-    columns: Sequence[Mapping[str, pl.DataType]]
-    plain: Sequence[bool]
-    said: Sequence[Mapping[str, pl.Series] | None]
 
     def whole(self) -> pl.LazyFrame:
         """The rows of all files; a column that some of them lack is null there."""
         frames = []
-        for (scans, own), group in itertools.groupby(range(len(self.shards)), self._kind):
-            places = list(group)
-            some = [self.frames[place] for place in places]
-            if scans is not None and len(places) > 1:  # thousands of scans would be planned one by one
-                some = [self._scan(places)]
+        for (scans, own), group in itertools.groupby(self.shards, _kind):
+            shards = list(group)
+            some = [shard.rows for shard in shards]
+            if scans is not None and len(shards) > 1:  # thousands of scans would be planned one by one
+                some = [_scan(shards)]
             frames += [self._widened(frame, dict(own)) for frame in some]
         return frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical")
 
-    def shard(self, place: int) -> pl.LazyFrame:
+    def part(self, place: int) -> pl.LazyFrame:
         """The rows of one file, with the columns of all."""
-        return self._widened(self.frames[place], self.columns[place])
+        return self._widened(self.shards[place].rows, self.shards[place].columns)
 
     def _widened(self, frame: pl.LazyFrame, own: Mapping[str, pl.DataType]) -> pl.LazyFrame:
         """Rows with the columns of all files, in their order."""
@@ -114,36 +124,36 @@ class Table(NamedTuple):
         # Not by one select, which would make a row of nothing but these for a file without columns.
         return frame.with_columns(**absent).select(self.schema.names())
 
-    def _kind(self, place: int) -> tuple[tuple[str, ...] | None, tuple[tuple[str, pl.DataType], ...]]:
-        """What files have in common that can be read by one scan."""
-        said, where = self.said[place], reach(self.shards[place])
-        # Of objects in a store no path comes back by which to join what folders say.
-        apart = said is None or where is None or (bool(said) and not self.shards[place].is_local)
-        together = None if apart else (str(where), *(said or {}))
-        return together, tuple(self.columns[place].items())
 
-    def _scan(self, places: Sequence[int]) -> pl.LazyFrame:
-        """The rows of Parquet files with the same columns, in one scan; what folders say is joined on."""
-        files = [self.shards[place] for place in places]
-        cells = [self.said[place] or {} for place in places]
-        if not cells[0]:
-            return scan_parquets(files)
-        paths = [str(file.local()) for file in files]
-        [path] = spare_names(self.schema, 1)
-        said = {name: pl.concat([cell[name] for cell in cells]) for name in cells[0]}
-        return (
-            scan_parquets(files, path=path)
-            .join(
-                pl.LazyFrame({path: paths, **said}),
-                on=path,
-                how="left",
-                nulls_equal=False,
-                coalesce=True,
-                maintain_order="left",
-                validate="m:m",  # a path stands once, and checking costs a pass
-            )
-            .select(list(self.columns[places[0]]))
+def _kind(shard: Shard) -> tuple[tuple[str, ...] | None, tuple[tuple[str, pl.DataType], ...]]:
+    """What files have in common that can be read by one scan."""
+    where = reach(shard.file)
+    # Of objects in a store no path comes back by which to join what folders say.
+    apart = shard.said is None or where is None or (bool(shard.said) and not shard.file.is_local)
+    return None if apart else (str(where), *(shard.said or {})), tuple(shard.columns.items())
+
+
+def _scan(shards: Sequence[Shard]) -> pl.LazyFrame:
+    """The rows of Parquet files with the same columns, in one scan; what folders say is joined on."""
+    files = [shard.file for shard in shards]
+    cells = [shard.said or {} for shard in shards]
+    if not cells[0]:
+        return scan_parquets(files)
+    [path] = spare_names(shards[0].columns, 1)
+    said = {name: pl.concat([cell[name] for cell in cells]) for name in cells[0]}
+    return (
+        scan_parquets(files, path=path)
+        .join(
+            pl.LazyFrame({path: [str(file.local()) for file in files], **said}),
+            on=path,
+            how="left",
+            nulls_equal=False,
+            coalesce=True,
+            maintain_order="left",
+            validate="m:m",  # a path stands once, and checking costs a pass
         )
+        .select(list(shards[0].columns))
+    )
 
 
 def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: bool = False) -> Table:
@@ -183,7 +193,7 @@ def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: 
     said = partition_dtypes(files, schema)
     rows: list[pl.LazyFrame] = []
     read: list[pl.Schema] = []
-    frames, columns, plain, cells = [], [], [], []
+    shards: list[Shard] = []
     for place, (file, profile) in enumerate(zip(files, found, strict=True)):
         own = pl.Schema({name: schema[name] for name in profile.schema})
         if not own and file.format in TEXT_FORMATS:  # rows without any field are rows
@@ -201,14 +211,21 @@ def open_table(files: Sequence[File], key_columns: Sequence[str] = (), *, keep: 
             if name not in own
         }
         new = {name: pl.lit(value).first() for name, value in cell.items()}
-        columns.append({**own, **{name: said[name] for name in new}})
+        columns = {**own, **{name: said[name] for name in new}}
         if file.format not in TEXT_FORMATS:  # a column of nulls without a type gets that of the others
             others = (name for name, dtype in own.items() if profile.schema[name] != dtype)
             new |= {name: pl.lit(None, own[name]) for name in others}
         new |= {name: pl.col(name).cast(own[name]) for name in numbers}
-        frames.append(frame.with_columns(**new) if new else frame)
-        plain.append(file.format == "parquet" and not new)
-        cells.append(cell if file.format == "parquet" and len(cell) == len(new) else None)
+        is_parquet = file.format == "parquet"
+        shards.append(
+            Shard(
+                file,
+                frame.with_columns(**new) if new else frame,
+                columns,
+                plain=is_parquet and not new,
+                said=cell if is_parquet and len(cell) == len(new) else None,
+            )
+        )
     refuse_other_values(files, found, read, rows)
     whole = pl.Schema({**schema, **{name: dtype for name, dtype in said.items() if name not in schema}})
-    return Table(files, whole, frames, columns, plain, cells)
+    return Table(shards, whole)

@@ -94,8 +94,8 @@ class Splice:
         cutter = _Cutter(sizes)
         new: Footer | None = None
 
-        def add(place: tuple[File, BinaryIO, Footer, Struct], encoded: BinaryIO, own: Footer) -> None:
-            file, source, footer, group = place
+        def add(encoded: BinaryIO, own: Footer) -> None:
+            file, source, footer, group = next(groups)
             parts = {name: (source, chunks) for name, chunks in footer.chunks(group).items()}
             parts |= {name: (encoded, chunks) for name, chunks in own.chunks(own.groups[0]).items()}
             try:
@@ -107,7 +107,7 @@ class Splice:
             nonlocal new
             for frame in cutter.add(batch):
                 encoded, new = _encode(frame)
-                behind.do(add, next(groups), encoded, new)
+                behind.do(add, encoded, new)
 
         # Copying waits for memory and the disk, so the next columns are encoded meanwhile.
         with contextlib.closing(self._groups()) as groups, Behind() as behind:
