@@ -537,6 +537,10 @@ def to_markdown(report: BatchReport, form: Kind[Table]) -> str:
     if errors:
         parts.append("## Errors")
         parts.append("\n".join(f"- {escape(e['id'])}: {escape(e['error'])}" for e in errors))
+    hints = report.hints()
+    if hints:
+        parts.append("## Scores that met no row")
+        parts.append("\n".join(f"- {escape(table)}: {escape(hint)}" for table, hint in hints))
     return "\n\n".join(parts) + "\n"
 
 

@@ -32,7 +32,7 @@ from polars_materialize.signal_mix.options import SignalOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from polars_materialize.reports import SaliencyAudit
+    from polars_materialize.reports import SaliencyAudit, ScoreAudit
 
     Command = Callable[..., None]
 
@@ -226,6 +226,7 @@ def second_opinion_table(
         audit = materialize_scores(
             features, entries, out, hashed=hashed, argv=argv, progress=progress, **options
         )
+    _say_hints(audit)
     counts = " ".join(
         f"{c.column_prefix}={c.matched_rows}/{audit.input_rows}" for c in audit.competitors.values()
     )
@@ -233,6 +234,13 @@ def second_opinion_table(
         f"second-opinion materialize: input_rows={audit.input_rows} output_rows={audit.output_rows} {counts}",
         err=True,
     )
+
+
+def _say_hints(audit: ScoreAudit) -> None:
+    """Says why no row has a score of a scorer."""
+    for scorer, counts in audit.competitors.items():
+        if counts.hint is not None:
+            click.echo(f"note: {scorer}: {counts.hint}", err=True)
 
 
 def _entry(text: str, struct: type[Entry], option: str) -> str | Entry:
@@ -404,6 +412,8 @@ def refresh_table(
             progress=progress,
             **options,
         )
+    if audit.scores is not None:
+        _say_hints(audit.scores)
     if audit.saliency is not None:
         _say_failures(audit.saliency)
     click.echo(
@@ -492,6 +502,8 @@ def _run_batch(
         if "report" in error.fields:
             click.echo(KINDS[kind].line.format(**error.fields["report"].summary), err=True)
         raise
+    for table, hint in report.hints():
+        click.echo(f"table {table!r}: note: {hint}", err=True)
     click.echo(KINDS[kind].line.format(**report.summary), err=True)
     if report.status != "ok" and not (allow_row_failures and report.status == "row-failures"):
         raise click.exceptions.Exit(1)

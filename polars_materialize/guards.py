@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from polars_materialize import keys
 from polars_materialize.errors import (
     LISTED,
     BadScoreError,
@@ -22,7 +23,50 @@ from polars_materialize.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+SHOWN = 3
+"""How many keys of each side a hint shows."""
+
+_WAYS: Mapping[str, pl.Expr] = {
+    "by key_normalize 'basename'": keys.normalize_key(pl.col("key"), "basename"),
+    "by key_normalize 'stem'": keys.normalize_key(pl.col("key"), "stem"),
+    "if they were spelled in lower case": pl.col("key").str.to_lowercase(),
+    "if they had no leading zeros": pl.col("key").str.replace(r"^0+(\d+)$", "${1}"),
+}
+"""What may keep the keys of two sides apart: what would help, and what keys then are."""
+
+
+def suggest_match(lacking: pl.Series, unused: pl.Series) -> str:
+    """What would make keys of two sides meet that do not, if anything is seen; else no text.
+
+    Example:
+        >>> suggest_match(pl.Series(["a.mp4", "b.mp4"]), pl.Series(["a", "c"]))
+        "by key_normalize 'stem' 1 of 2 keys would match"
+    """
+    sides = [side.drop_nulls().unique().alias("key").to_frame() for side in (lacking, unused)]
+    total, best, found = sides[0].height, "", 0
+    for way, key in _WAYS.items():
+        folded, others = (side.select(key).to_series() for side in sides)
+        met = int(folded.is_in(others.drop_nulls().implode()).sum())
+        if met > found:
+            best, found = way, met
+    return f"{best} {found:,} of {counted(total, 'key')} would match" if found else ""
+
+
+def explain_no_match(table: pl.Series, evidence: pl.Series) -> str:
+    """Keys of two sides of which none meet, and what would make them.
+
+    Args:
+        table: Keys of the table.
+        evidence: Keys of what was to be joined.
+    """
+    sides = [side.drop_nulls().unique().sort() for side in (table, evidence)]
+    own, others = (listing(side.head(SHOWN), total=side.len()) for side in sides)
+    if not own:
+        return "no row has a key"
+    hint = suggest_match(*sides)
+    return f"no key is on both sides: rows have {own}, scores {others}" + (f"; {hint}" if hint else "")
 
 
 def refuse_folding(keyed: pl.DataFrame, *, column: str) -> None:
@@ -101,11 +145,18 @@ def refuse_match_rate(
     text = f"match rate {rate:.4f} ({matched:,} of {total:,} distinct keys have a label), expected {least:g}"
     text += f"; without a label: {shown}" if shown else "; no row has a key"
     text += f"; labels that no row has: {others}" if others else ""
+    hint = suggest_match(lacking.get_column("key"), unused.get_column("key"))
+    text += f"; {hint}" if hint else ""
     raise MatchRateError(text, lacking, unused.select("key"))
 
 
 def refuse_status(
-    offenders: pl.DataFrame, *, policy: str, what: str, error: type[MissingScoreError | BadScoreError]
+    offenders: pl.DataFrame,
+    *,
+    policy: str,
+    what: str,
+    error: type[MissingScoreError | BadScoreError],
+    hint: Callable[[str], str | None],
 ) -> None:
     """Refuses clips that a policy of `fail` forbids.
 
@@ -114,6 +165,7 @@ def refuse_status(
         policy: The option's name.
         what: What is wrong with them, in words.
         error: What to raise.
+        hint: Says of a scorer why no row has a score of it.
     """
     if offenders.is_empty():
         return
@@ -125,5 +177,7 @@ def refuse_status(
         text = f"{scorer}: {counted(int(part.get_column('rows').sum()), 'row')} {what}"
         text += f", {counted(clips.height, 'clip')}: {names}" if names else ""
         text += f", {counted(keyless, 'row')} of them without a key" if keyless else ""
+        why = hint(str(scorer))
+        text += f" ({why})" if why else ""
         texts.append(text)
     raise error(f"{policy} 'fail': {'; '.join(texts)}", offenders)

@@ -66,6 +66,7 @@ class ScorerCounts(msgspec.Struct, frozen=True):
         unused_scores: Scores that no row has the key of.
         replaced_scores: Scores before those that were taken, where sidecars have `duplicates: last`.
         formats: The formats that its sidecars were read as, if not by the generic rule.
+        hint: Why no row has a score of it, as far as the keys tell; null if a row has.
     """
 
     competitor: str
@@ -77,6 +78,7 @@ class ScorerCounts(msgspec.Struct, frozen=True):
     unused_scores: int
     replaced_scores: int = 0
     formats: list[str] = []
+    hint: str | None = None
 
 
 class ScoreAudit(msgspec.Struct, frozen=True, kw_only=True):
@@ -346,6 +348,17 @@ class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Its counts; all of it would fill pages."""
         return f"BatchReport(schema={self.schema!r}, status={self.status!r}, summary={self.summary})"
+
+    def hints(self) -> list[tuple[str, str]]:
+        """The tables no row of which has a score of a scorer, and for each such scorer why, in words."""
+        found = []
+        for entry in self.tables:
+            summary = entry.get("summary", {})
+            scores = summary.get("scores") or summary  # of a refresh they are a part
+            for name, counts in scores.get("competitors", {}).items():
+                if counts["hint"] is not None:
+                    found.append((entry["id"], f"{name}: {counts['hint']}"))
+        return found
 
 
 def to_json(report: msgspec.Struct) -> bytes:

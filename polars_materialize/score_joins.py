@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 import polars as pl
 
 from polars_materialize import keys
 from polars_materialize.errors import BadScoreError, MissingScoreError, OptionError
-from polars_materialize.guards import refuse_status
+from polars_materialize.guards import explain_no_match, refuse_status
 from polars_materialize.joins import (
     KEY_COUNTS,
     SOURCE,
@@ -214,6 +215,13 @@ class ScorePlan:
         parts = self.scores.select("scorer", "key", *_PARTS).partition_by("scorer", as_dict=True)
         return {scorer: parts[scorer,] for scorer in self.slugs}
 
+    def _hint(self, wide: pl.DataFrame, scorer: str) -> str | None:
+        """Why no row has a score of a scorer; none if a row has, or there are no rows."""
+        if wide.is_empty() or (wide.get_column(f"{self._prefix(scorer)}_status") != "missing").any():
+            return None
+        own = self.scores.filter(pl.col("scorer") == scorer)
+        return explain_no_match(wide.get_column("key"), own.get_column("key"))
+
     def _count(self, wide: pl.DataFrame) -> tuple[dict[str, ScorerCounts], ScoreKeyCounts]:
         """What of each scorer met the table's rows, and the keys of both sides."""
         counts = dict(KEY_COUNTS)
@@ -243,6 +251,7 @@ class ScorePlan:
                 unused_scores=sides[scorer]["rows"] - found[f"used{index}"],
                 replaced_scores=sides[scorer]["replaced"],
                 formats=sides[scorer]["format"],
+                hint=None if found[f"used{index}"] else self._hint(wide, scorer),
             )
             for index, scorer in enumerate(self.slugs)
         }
@@ -263,7 +272,11 @@ class ScorePlan:
             for scorer in self.slugs
         ]
         refuse_status(
-            pl.concat(offenders).select("scorer", "key", "rows"), policy=policy, what=what, error=error
+            pl.concat(offenders).select("scorer", "key", "rows"),
+            policy=policy,
+            what=what,
+            error=error,
+            hint=partial(self._hint, wide),
         )
 
     def _keeps(self) -> pl.Expr:

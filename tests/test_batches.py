@@ -217,6 +217,7 @@ def test_report_of_second_opinions(tmp_path, monkeypatch):
             "bad_rows": bad,
             "unused_scores": unused,
             "replaced_scores": 0,
+            "hint": None,
             "formats": [],
         }
 

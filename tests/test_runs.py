@@ -213,6 +213,7 @@ def test_audit_of_scores(bundle):
             "bad_rows": 0,
             "unused_scores": 0,
             "replaced_scores": 0,
+            "hint": None,
             "formats": [],
         },
         "M": {
@@ -224,6 +225,7 @@ def test_audit_of_scores(bundle):
             "bad_rows": 2,
             "unused_scores": 1,
             "replaced_scores": 0,
+            "hint": None,
             "formats": [],
         },
     }
