@@ -10,12 +10,23 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
-import msgspec
 
 from polars_materialize._version import __version__
+from polars_materialize.cli_options import (
+    FEATURES,
+    OUT,
+    PARTITION_BY,
+    SALIENCY_HELP,
+    batch_options,
+    read_entry,
+    read_part,
+    struct_options,
+    table_options,
+    worker_options,
+)
 from polars_materialize.errors import MaterializeError, OptionError, OutputError
 from polars_materialize.options import (
     LabelFile,
@@ -30,155 +41,12 @@ from polars_materialize.progress import Progress
 from polars_materialize.signal_mix.options import SignalOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from polars_materialize.reports import SaliencyAudit, ScoreAudit
 
-    Command = Callable[..., None]
-
-Entry = TypeVar("Entry", Sidecar, LabelFile)
-
-SHOWN = 80
-"""How many characters of an option that is JSON an error shows."""
-
 FAILURES = 10
 """How many clips without a result a single run shows."""
-
-HELP = {
-    "feature_key_column": "The feature table's key column; else the first known name it has.",
-    "label_key_column": "The label files' key column; else the first known name each has.",
-    "label_mos_column": "The label files' MOS column; else the first known name each has.",
-    "label_scale": "The scale of the labels: auto, or LOW:HIGH such as 1:5 or 0:100.",
-    "feature_key_regex": "What to take from a feature key: group 1 of the first match.",
-    "label_key_regex": "What to take from a label key: group 1 of the first match.",
-    "min_match_rate": "The least share of the table's distinct keys that must have a label.",
-    "status_column": "The name of the status column.",
-    "key_column": "The feature table's key column; else the first known name it has.",
-    "score_key_field": "The sidecars' key field; else the first known name a row has.",
-    "score_field": "The sidecars' score field; else the first known name with a number.",
-    "key_normalize": "How keys become comparable.",
-    "missing_policy": "What to do with rows without a score.",
-    "bad_policy": "What to do with rows whose score is marked as bad.",
-    "prefix": "What the names of the new columns begin with.",
-    "overwrite": "Replace columns that the table already has.",
-    "target": "The column that signals are to explain; else the first known name a table has.",
-    "top_k": "How many rows the lists for people show.",
-    "redundancy_threshold": "From which |r| on two signals say the same.",
-    "complement_threshold": "Up to which |r| two signals complement each other.",
-    "target_threshold": "From which |r| with the target on they may.",
-    "min_finite_ratio": "The least share of finite values of a healthy column.",
-    "min_std": "What the standard deviation of a healthy column is above.",
-    "sample": "How many rows of each table to look at; else all.",
-    "seed": "What decides which.",
-}
-
-SALIENCY_HELP = {
-    "path_column": "The column that names each row's clip.",
-    "width_column": "The column with the width of raw video.",
-    "height_column": "The column with its height.",
-    "root": "The folder that relative paths of clips are relative to.",
-    "ffmpeg_bin": "An ffmpeg program to decode with; else PyAV, in process.",
-    "ffprobe_bin": "An ffprobe program, which uniform needs beside --ffmpeg-bin.",
-    "model_path": "An ONNX network; else the spectral residual, which needs none.",
-    "model_id": "What to call it; else the file's stem, or spectral_residual.",
-    "max_frames": "How many frames of a clip are considered at most.",
-    "frame_samples": "How many of those are measured at most.",
-    "frame_selection": "Which frames are considered: the first, or some spread over the clip.",
-    "temporal_aggregator": "How the masks of frames become one.",
-    "ema_alpha": "What the current frame weighs in ema, above 0 and up to 1.",
-    "overwrite": "Measure rows again that have saliency already.",
-    "status_column": "The name of the status column; '' for none.",
-    "model_id_column": "The name of the column with the model's id; '' for none.",
-    "aggregator_column": "The name of the column with the aggregator; '' for none.",
-    "ema_alpha_column": "The name of the column with ema_alpha; '' for none.",
-    "default_width": "The width of raw video whose row says none.",
-    "default_height": "The height likewise.",
-    "decode_timeout_s": "How long decoding one clip may take, in seconds.",
-}
-
-
-FEATURES = "The feature table: a file, a glob, or a folder of shards."
-OUT = "The table to write; joined/{stem}.parquet writes a file for each shard."
-_PARTITION_BY = click.option(
-    "--partition-by",
-    multiple=True,
-    metavar="COLUMN",
-    callback=lambda _, __, value: list(value) or None,
-    help="A column that the output, then a folder, is parted by; may be repeated.",
-)
-
-
-def _options(struct: type[msgspec.Struct], texts: Mapping[str, str] = HELP) -> Callable[[Command], Command]:
-    """Click options for every field of an options struct."""
-
-    def decorate(command: Command) -> Command:
-        hints = get_type_hints(struct)
-        for field in reversed(msgspec.structs.fields(struct)):
-            flag = f"--{field.name.replace('_', '-')}"
-            kind: dict[str, Any] = {"help": texts[field.name], "default": field.default}
-            if hints[field.name] is bool:
-                kind["is_flag"] = True
-            elif get_origin(hints[field.name]) is Literal:
-                kind |= {"type": click.Choice(get_args(hints[field.name])), "show_default": True}
-            elif field.default is not None:
-                kind |= {"type": hints[field.name], "show_default": True}
-            elif int in get_args(hints[field.name]):
-                kind["type"] = int
-            command = click.option(flag, **kind)(command)
-        return command
-
-    return decorate
-
-
-def _table_options(
-    evidence: str, metavar: str, text: str, struct: type[msgspec.Struct]
-) -> Callable[[Command], Command]:
-    """Click options for a run of one table: its paths, then the fields of its options struct."""
-
-    def decorate(command: Command) -> Command:
-        command = _options(struct)(command)
-        for option in (
-            _PARTITION_BY,
-            click.option("--audit-json", help="Where to write the audit."),
-            click.option("--out", required=True, help=OUT),
-            click.option(evidence, required=True, multiple=True, metavar=metavar, help=text),
-            click.option("--features", required=True, help=FEATURES),
-        ):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-def _batch_options(command: Command) -> Command:
-    for option in reversed(
-        (
-            click.option("--manifest", required=True, help="The manifest (JSON)."),
-            click.option("--base-dir", help="What its relative paths are relative to."),
-            click.option("--report-json", help="Where to write the report."),
-            click.option("--report-md", help="Where to write the report for people."),
-            click.option("--fail-fast", is_flag=True, help="Stop at the first table that fails."),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def _worker_options(command: Command) -> Command:
-    """Click options for where the work is done that can be divided."""
-    for option in (
-        click.option("--dask", metavar="ADDRESS", help="Use a Dask cluster; its scheduler's address."),
-        click.option(
-            "--jobs",
-            type=click.IntRange(min=1),
-            default=1,
-            show_default=True,
-            metavar="N",
-            help="Use this many processes.",
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -207,7 +75,7 @@ def second_opinion() -> None:
 
 
 @second_opinion.command("table")
-@_table_options(
+@table_options(
     "--scores",
     "[LABEL=]PATH",
     "A sidecar file, glob or folder, or a JSON object of its options; may be repeated.",
@@ -220,7 +88,7 @@ def second_opinion_table(
     """Join scores onto one feature table."""
     from polars_materialize.score_runs import materialize_scores  # noqa: PLC0415 - polars is slow to import
 
-    entries = [_entry(entry, Sidecar, "--scores") for entry in scores]
+    entries = [read_entry(entry, Sidecar, "--scores") for entry in scores]
     hashed = options["audit_json"] is not None  # nobody else would see the hashes
     with Progress() as progress:
         audit = materialize_scores(
@@ -243,19 +111,9 @@ def _say_hints(audit: ScoreAudit) -> None:
             click.echo(f"note: {scorer}: {counts.hint}", err=True)
 
 
-def _entry(text: str, struct: type[Entry], option: str) -> str | Entry:
-    """An entry of evidence: a path as it is, or a JSON object of its options."""
-    if not text.lstrip().startswith("{"):
-        return text
-    from polars_materialize.manifests import read_struct  # noqa: PLC0415 - slow to import
-
-    shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
-    return read_struct(text, struct, option=f"{option} {shown}")
-
-
 @second_opinion.command("batch")
-@_batch_options
-@_worker_options
+@batch_options
+@worker_options
 @click.pass_obj
 def second_opinion_batch(argv: Sequence[str], /, **options: Any) -> None:
     """Join scores onto every table of a manifest."""
@@ -268,7 +126,7 @@ def mos_labels() -> None:
 
 
 @mos_labels.command("table")
-@_table_options(
+@table_options(
     "--labels",
     "PATH",
     "A label file or glob, or a JSON object of its options; may be repeated.",
@@ -281,7 +139,7 @@ def mos_labels_table(
     """Join MOS labels onto one feature table."""
     from polars_materialize.label_runs import materialize_labels  # noqa: PLC0415 - polars is slow to import
 
-    entries = [_entry(entry, LabelFile, "--labels") for entry in labels]
+    entries = [read_entry(entry, LabelFile, "--labels") for entry in labels]
     hashed = options["audit_json"] is not None  # nobody else would see the hashes
     audit = materialize_labels(features, entries, out, hashed=hashed, argv=argv, **options)
     click.echo(
@@ -292,8 +150,8 @@ def mos_labels_table(
 
 
 @mos_labels.command("batch")
-@_batch_options
-@_worker_options
+@batch_options
+@worker_options
 @click.pass_obj
 def mos_labels_batch(argv: Sequence[str], /, **options: Any) -> None:
     """Join MOS labels onto every table of a manifest."""
@@ -309,9 +167,9 @@ def saliency() -> None:
 @click.option("--input", required=True, help=FEATURES)
 @click.option("--output", required=True, help=OUT)
 @click.option("--audit-json", help="Where to write the audit.")
-@_PARTITION_BY
-@_options(SaliencyOptions, SALIENCY_HELP)
-@_worker_options
+@PARTITION_BY
+@struct_options(SaliencyOptions, SALIENCY_HELP)
+@worker_options
 @click.pass_obj
 def saliency_table(argv: Sequence[str], /, jobs: int, dask: str | None, **options: Any) -> None:
     """Add saliency to one table; exit 1 if a row has none."""
@@ -351,8 +209,8 @@ def _say_failures(audit: SaliencyAudit) -> None:
 
 
 @saliency.command("batch")
-@_batch_options
-@_worker_options
+@batch_options
+@worker_options
 @click.option("--allow-row-failures", is_flag=True, help="Exit 0 if rows failed, but no table.")
 @click.pass_obj
 def saliency_batch(argv: Sequence[str], /, *, allow_row_failures: bool, **options: Any) -> None:
@@ -376,8 +234,8 @@ def refresh() -> None:
 @click.option("--saliency-options", metavar="JSON", help="Measure clips; {} for all defaults.")
 @click.option("--out", required=True, help=OUT)
 @click.option("--audit-json", help="Where to write the audit.")
-@_PARTITION_BY
-@_worker_options
+@PARTITION_BY
+@worker_options
 @click.pass_obj
 def refresh_table(
     argv: Sequence[str],
@@ -401,11 +259,13 @@ def refresh_table(
         audit = refresh_runs.refresh_table(
             options.pop("features"),
             options.pop("out"),
-            labels=_part(
-                label_options, LabelPart, "label", [_entry(e, LabelFile, "--labels") for e in labels]
+            labels=read_part(
+                label_options, LabelPart, "label", [read_entry(e, LabelFile, "--labels") for e in labels]
             ),
-            scores=_part(score_options, ScorePart, "score", [_entry(e, Sidecar, "--scores") for e in scores]),
-            saliency=_part(saliency_options, SaliencyOptions, "saliency"),
+            scores=read_part(
+                score_options, ScorePart, "score", [read_entry(e, Sidecar, "--scores") for e in scores]
+            ),
+            saliency=read_part(saliency_options, SaliencyOptions, "saliency"),
             hashed=hashed,
             argv=argv,
             executor=executor,
@@ -425,26 +285,9 @@ def refresh_table(
         raise click.exceptions.Exit(1)
 
 
-PartStruct = TypeVar("PartStruct", bound=msgspec.Struct)
-
-
-def _part(
-    text: str | None, struct: type[PartStruct], name: str, files: Sequence[object] = ()
-) -> PartStruct | None:
-    """A part of a refresh: its files, and its options as JSON; none if neither is said."""
-    if text is None and not files:
-        return None
-    from polars_materialize.manifests import read_struct  # noqa: PLC0415 - slow to import
-
-    option = f"--{name}-options"
-    if not files and struct is not SaliencyOptions:
-        raise OptionError(f"{option}: --{name}s is missing")
-    return read_struct(text or "{}", struct, option=option, more={"files": files} if files else {})
-
-
 @refresh.command("batch")
-@_batch_options
-@_worker_options
+@batch_options
+@worker_options
 @click.option("--allow-row-failures", is_flag=True, help="Exit 0 if rows failed, but no table.")
 @click.pass_obj
 def refresh_batch(argv: Sequence[str], /, *, allow_row_failures: bool, **options: Any) -> None:
@@ -466,7 +309,7 @@ def refresh_batch(argv: Sequence[str], /, *, allow_row_failures: bool, **options
 @click.option("--out-html", help="Where to write the report as a page with pictures.")
 @click.option("--families", help="A file (JSON) of families that extend or replace the built-in ones.")
 @click.option("--baseline", help="The JSON report of an earlier audit to compare with.")
-@_options(SignalOptions)
+@struct_options(SignalOptions)
 @click.pass_obj
 def signal_mix(argv: Sequence[str], /, inputs: tuple[str, ...], **options: Any) -> None:
     """Say which signal families tables cover, and how their columns relate.
@@ -485,7 +328,8 @@ def signal_mix(argv: Sequence[str], /, inputs: tuple[str, ...], **options: Any) 
 def _run_batch(
     kind: str, argv: Sequence[str], options: dict[str, Any], *, allow_row_failures: bool = False
 ) -> None:
-    from polars_materialize.batches import KINDS, run_batch  # noqa: PLC0415 - polars is slow to import
+    from polars_materialize.batch_kinds import KINDS  # noqa: PLC0415 - polars is slow to import
+    from polars_materialize.batches import run_batch  # noqa: PLC0415 - polars is slow to import
     from polars_materialize.executors import open_executor  # noqa: PLC0415 - slow to import
 
     def tell(table: str, error: str) -> None:

@@ -24,6 +24,7 @@ from polars_materialize.tables import (
     check_partitions,
     check_sink,
     in_order,
+    is_up_to,
     staged,
     staged_folder,
     write,
@@ -199,7 +200,8 @@ class Outputs:
             _write_one(joined, shard, file, part, metadata if file.format == "parquet" else {})
 
         # While a small file is flushed to the disk, another may be joined; a large one takes all cores.
-        several = SIDE_BY_SIDE if all(_is_light(shard.file) for shard in joined.table.shards) else 1
+        are_light = all(is_up_to(shard.file.path, LIGHT_BYTES) for shard in joined.table.shards)
+        several = SIDE_BY_SIDE if are_light else 1
         for _ in in_order(write_one, zip(shards, self.files, self._parts, strict=True), at_once=several):
             pass
 
@@ -215,10 +217,6 @@ class Outputs:
         names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
         stem = self.target.rstrip("/\\")
         return [describe(f"{stem}/{name}", root / name, hashed=hashed) for name in names]
-
-
-def _is_light(file: File) -> bool:
-    return isinstance(file.path, Path) and file.path.stat().st_size <= LIGHT_BYTES
 
 
 def _one_each(

@@ -21,7 +21,7 @@ from written import described, files_of
 import polars_materialize as pm
 from polars_materialize import chains, errors, outputs, runs
 from polars_materialize.cli import main
-from polars_materialize.tables import sinks
+from polars_materialize.tables import staging
 
 SUFFIXES = [
     *(".parquet", ".jsonl", ".json", ".csv", ".arrow", ".csv.gz", ".jsonl.zst"),
@@ -989,7 +989,7 @@ def test_a_folder_parted_by_columns(kind, suffix):
     assert audit.shards.written == len(names) == 5
     assert audit.run_provenance["outputs"]["out"] == [described(f"folder/{name}") for name in names]
     for name in names:
-        footer = json.loads(pl.read_parquet_metadata(f"folder/{name}")[sinks.FOOTER_KEY])
+        footer = json.loads(pl.read_parquet_metadata(f"folder/{name}")[staging.FOOTER_KEY])
         assert footer["shards"]["read"] == 2
         assert (footer["feature_table"], footer["output"]) == ("t", "folder")
 
@@ -1225,7 +1225,7 @@ def test_audits_of_templates_list_every_file(kind):
     assert stored["input_rows"] == audit.input_rows == 21
     assert stored["output"] == "each/{stem}.parquet"
     for name in names:
-        footer = json.loads(pl.read_parquet_metadata(name)[sinks.FOOTER_KEY])
+        footer = json.loads(pl.read_parquet_metadata(name)[staging.FOOTER_KEY])
         assert footer == {**stored, "run_provenance": {}}
 
 

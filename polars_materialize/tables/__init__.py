@@ -4,23 +4,20 @@
 labels) together with the place of every row, so that an error can name it.
 """
 
-from polars_materialize.tables.files import Dialect, File, find, find_shards, is_small
+from polars_materialize.tables.files import Dialect, File, find, find_shards, is_small, is_up_to
 from polars_materialize.tables.parallel import SIDE_BY_SIDE, in_order
 from polars_materialize.tables.records import Records, read_records
 from polars_materialize.tables.shards import Table, open_table, scan_files, scan_table
 from polars_materialize.tables.sinks import (
-    FOOTER_KEY,
     check_partitions,
     check_sink,
     sink_table,
-    staged,
-    staged_folder,
-    staging_mark,
     write,
     write_partitions,
     write_spliced,
 )
 from polars_materialize.tables.splice import Splice
+from polars_materialize.tables.staging import FOOTER_KEY, staged, staged_folder, staging_mark
 
 __all__ = [
     "FOOTER_KEY",
@@ -36,6 +33,7 @@ __all__ = [
     "find_shards",
     "in_order",
     "is_small",
+    "is_up_to",
     "open_table",
     "read_records",
     "scan_files",

@@ -272,10 +272,15 @@ def _partitions(name: str) -> tuple[tuple[str, str | None], ...]:
 
 def is_small(file: File) -> bool:
     """Whether reading a file takes so little that what is done around it counts more."""
-    if isinstance(file.path, Url):
-        return 0 <= file.path.size <= SMALL_BYTES
+    return is_up_to(file.path, SMALL_BYTES)
+
+
+def is_up_to(place: Place, size: int) -> bool:
+    """Whether there is a file or an object that is known to have at most so many bytes."""
+    if isinstance(place, Url):
+        return 0 <= place.size <= size
     try:
-        return file.path.stat().st_size <= SMALL_BYTES
+        return place.is_file() and place.stat().st_size <= size
     except OSError:
         return False  # reading it says what is wrong
 

@@ -1,51 +1,40 @@
 """Frames to files: complete or not at all.
 
 Polars' own sinks are not atomic (2.1): an error or a kill half-way leaves a broken file where a good
-one was. Here a file is written beside its target, flushed to the disk, and renamed when complete.
+one was. Here a file is written beside its target (see `staging`) and flushed to the disk.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shutil
 import threading
-from contextvars import ContextVar
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import polars as pl
 
 from polars_materialize.errors import MaterializeError, OutputError, did_you_mean, listing
-from polars_materialize.stores import Url, check_storage_options, in_one_line, uploaded
+from polars_materialize.stores import check_storage_options, in_one_line
 from polars_materialize.tables.batches import each_batch
 from polars_materialize.tables.dtypes import instance
 from polars_materialize.tables.files import HIVE_NULL, TEXT_FORMATS, File
+from polars_materialize.tables.staging import NO_ROWS, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
-    from polars_materialize.stores import Place, StorageOptions
+    from polars_materialize.stores import StorageOptions
     from polars_materialize.tables.splice import Splice
 
 GROUP_ROWS = 131_072
 """Rows of a Parquet row group or an Arrow batch; Polars' own choice depends on the number of cores."""
-
-NO_ROWS = "00000000.parquet"
-"""What a folder holds that is parted by columns of a table without rows."""
-
-FOOTER_KEY = "polars_materialize.audit"
-"""Where a Parquet output keeps its own audit, less its provenance: that lists every input file."""
 
 MORSEL_ROWS = 20_000
 """Rows that Polars streams at a time; smaller than its own choice, which took half as much memory again."""
 
 FLUSH_S = 0.25
 """How often the disk is told to go on with what has been written, in seconds."""
-
-staging_mark = ContextVar("staging_mark", default="")
-"""What the names of files in the making hold, so that those of a process that was killed can be told."""
 
 
 def sink_table(
@@ -71,6 +60,7 @@ def sink_table(
         OutputError: If the format cannot hold the frame's dtypes, or the file cannot be written.
 
     Example:
+        >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     sink_table(pl.LazyFrame({"clip_id": ["a"]}), Path(folder) / "new" / "out.json")
@@ -307,101 +297,3 @@ def _sink_document(frame: pl.LazyFrame, file: File, stream: BinaryIO) -> None:
 
         each_batch(frame, add)
         out.write(b"\n]}\n")
-
-
-@contextlib.contextmanager
-def staged_folder(written: str, path: Path) -> Iterator[Path]:
-    """A folder beside `path` to make and to fill; it takes the place of `path` when the block ends well.
-
-    Raises:
-        OutputError: If it cannot be made, or `path` is something else than what an earlier run has written.
-    """
-    target = Path(os.path.realpath(path))
-    if not target.name:
-        raise OutputError(f"{written}: is the root of all files; expected a folder of its own", path=written)
-    mark = secrets.token_hex(4)
-    part, old = (target.with_name(f".{target.name}.{mark}.{kind}") for kind in ("part", "old"))
-    try:
-        _refuse_other_folder(written, target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        if target.exists():
-            target.rename(old)
-            _refuse_other_folder(written, old)  # others may have written to it meanwhile
-        part.rename(target)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"{written}: could not be written: {reason}", path=written) from None
-    finally:
-        # Whatever went wrong, be it an interrupt between the renames: what was there is not lost.
-        if old.exists() and not target.exists():
-            with contextlib.suppress(OSError):
-                old.rename(target)
-        shutil.rmtree(part, ignore_errors=True)
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def _refuse_other_folder(written: str, target: Path) -> None:
-    """Refuses to replace anything but a folder that an earlier run has made."""
-    if target.exists() and not target.is_dir():
-        raise OutputError(f"{written}: is a file; expected a folder, as partition_by is said", path=written)
-    for path in target.rglob("*") if target.is_dir() else ():
-        parts = path.relative_to(target).parts
-        folders = parts if path.is_dir() else parts[:-1]
-        ours = all("=" in folder for folder in folders) and (
-            path.is_dir() or (path.suffix == ".parquet" and (folders or path.name == NO_ROWS))
-        )
-        if not ours:
-            raise OutputError(
-                f"{written}: holds {'/'.join(parts)}, which is no partition; expected a new folder",
-                path=written,
-            )
-        if path.is_file() and not _was_written_here(path):
-            problem = f"holds {'/'.join(parts)}, which no run has written; expected a new folder"
-            raise OutputError(f"{written}: {problem}", path=written)
-
-
-def _was_written_here(path: Path) -> bool:
-    """Whether a Parquet file carries the audit of a run."""
-    try:
-        return FOOTER_KEY in pl.read_parquet_metadata(path)
-    except (pl.exceptions.PolarsError, OSError):
-        return False
-
-
-@contextlib.contextmanager
-def staged(written: str, path: Place) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` when the block ends well.
-
-    For an object it is a temporary file, which is sent then.
-
-    Several blocks may be nested: each is complete and on the disk before the outermost is renamed.
-
-    Raises:
-        OutputError: If the folder or the file cannot be made.
-    """
-    if isinstance(path, Url):
-        try:
-            with uploaded(path) as part:
-                yield part
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise OutputError(f"{written}: could not be written: {reason}", path=written) from None
-        return
-    target = Path(os.path.realpath(path))  # a link keeps pointing where it points
-    part = target.with_name(f".{target.name}.{staging_mark.get()}{secrets.token_hex(4)}.part")
-    try:
-        if target.is_dir():
-            raise OutputError(f"{written}: is a folder; expected a file", path=written)
-        if target.exists() and not target.is_file():
-            raise OutputError(f"{written}: is a device or a pipe; expected a file", path=written)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        part.replace(target)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"{written}: could not be written: {reason}", path=written) from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

@@ -1,0 +1,128 @@
+"""Files and folders that are made beside their place, and take it as a whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from polars_materialize.errors import OutputError
+from polars_materialize.stores import Url, uploaded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from polars_materialize.stores import Place
+
+NO_ROWS = "00000000.parquet"
+"""What a folder holds that is parted by columns of a table without rows."""
+
+FOOTER_KEY = "polars_materialize.audit"
+"""Where a Parquet output keeps its own audit, less its provenance: that lists every input file."""
+
+staging_mark = ContextVar("staging_mark", default="")
+"""What the names of files in the making hold, so that those of a process that was killed can be told."""
+
+
+@contextlib.contextmanager
+def staged_folder(written: str, path: Path) -> Iterator[Path]:
+    """A folder beside `path` to make and to fill; it takes the place of `path` when the block ends well.
+
+    Raises:
+        OutputError: If it cannot be made, or `path` is something else than what an earlier run has written.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.name:
+        raise OutputError(f"{written}: is the root of all files; expected a folder of its own", path=written)
+    mark = secrets.token_hex(4)
+    part, old = (target.with_name(f".{target.name}.{mark}.{kind}") for kind in ("part", "old"))
+    try:
+        _refuse_other_folder(written, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        if target.exists():
+            target.rename(old)
+            _refuse_other_folder(written, old)  # others may have written to it meanwhile
+        part.rename(target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{written}: could not be written: {reason}", path=written) from None
+    finally:
+        # Whatever went wrong, be it an interrupt between the renames: what was there is not lost.
+        if old.exists() and not target.exists():
+            with contextlib.suppress(OSError):
+                old.rename(target)
+        shutil.rmtree(part, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_other_folder(written: str, target: Path) -> None:
+    """Refuses to replace anything but a folder that an earlier run has made."""
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{written}: is a file; expected a folder, as partition_by is said", path=written)
+    for path in target.rglob("*") if target.is_dir() else ():
+        parts = path.relative_to(target).parts
+        folders = parts if path.is_dir() else parts[:-1]
+        ours = all("=" in folder for folder in folders) and (
+            path.is_dir() or (path.suffix == ".parquet" and (folders or path.name == NO_ROWS))
+        )
+        if not ours:
+            raise OutputError(
+                f"{written}: holds {'/'.join(parts)}, which is no partition; expected a new folder",
+                path=written,
+            )
+        if path.is_file() and not _was_written_here(path):
+            problem = f"holds {'/'.join(parts)}, which no run has written; expected a new folder"
+            raise OutputError(f"{written}: {problem}", path=written)
+
+
+def _was_written_here(path: Path) -> bool:
+    """Whether a Parquet file carries the audit of a run."""
+    try:
+        return FOOTER_KEY in pl.read_parquet_metadata(path)
+    except (pl.exceptions.PolarsError, OSError):
+        return False
+
+
+@contextlib.contextmanager
+def staged(written: str, path: Place) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes the place of `path` when the block ends well.
+
+    For an object it is a temporary file, which is sent then.
+
+    Several blocks may be nested: each is complete and on the disk before the outermost is renamed.
+
+    Raises:
+        OutputError: If the folder or the file cannot be made.
+    """
+    if isinstance(path, Url):
+        try:
+            with uploaded(path) as part:
+                yield part
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OutputError(f"{written}: could not be written: {reason}", path=written) from None
+        return
+    target = Path(os.path.realpath(path))  # a link keeps pointing where it points
+    part = target.with_name(f".{target.name}.{staging_mark.get()}{secrets.token_hex(4)}.part")
+    try:
+        if target.is_dir():
+            raise OutputError(f"{written}: is a folder; expected a file", path=written)
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{written}: is a device or a pipe; expected a file", path=written)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{written}: could not be written: {reason}", path=written) from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
