@@ -18,7 +18,7 @@ from polars_materialize.stores import in_one_line
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from polars_materialize.joins import Evidence, Plan
+    from polars_materialize.joins import Evidence, Plan, Side
 
 FEW = 2**18
 """Rows of evidence that a shard may be joined with as they are; looking its own up takes as long."""
@@ -30,21 +30,21 @@ class Chain:
 
     Attributes:
         schema: The table's schema.
-        plans: The joins, by what each is called, in the order of their new columns.
+        sides: The table's side of each join, by what this is called, in the order of their new columns.
     """
 
     schema: pl.Schema
-    plans: Mapping[str, Plan]
+    sides: Mapping[str, Side]
 
     @property
     def added(self) -> dict[str, pl.DataType]:
         """The new columns of all."""
-        return {name: dtype for plan in self.plans.values() for name, dtype in plan.side.columns.items()}
+        return {name: dtype for side in self.sides.values() for name, dtype in side.columns.items()}
 
     @property
     def drops(self) -> bool:
         """Whether rows may be dropped."""
-        return any(plan.side.drops for plan in self.plans.values())
+        return any(side.drops for side in self.sides.values())
 
     def check(self) -> None:
         """Refuses parts that would write one column, or one that another part needs.
@@ -52,10 +52,10 @@ class Chain:
         Raises:
             ColumnExistsError: Names the parts and the columns.
         """
-        for one, plan in self.plans.items():
-            for other, later in self.plans.items():
-                both = [name for name in plan.side.columns if name in later.side.columns and other != one]
-                needed = [name for name in plan.side.columns if name in later.side.keys]
+        for one, side in self.sides.items():
+            for other, later in self.sides.items():
+                both = [name for name in side.columns if name in later.columns and other != one]
+                needed = [name for name in side.columns if name in later.keys]
                 if both:
                     raise ColumnExistsError(
                         f"{one} and {other} would both write {listing(both)}", columns=both
@@ -64,10 +64,11 @@ class Chain:
                     problem = f"{one} would replace {listing(needed)}, by which {other} knows its rows"
                     raise ColumnExistsError(problem, columns=needed)
 
-    def evidence(self, lf: pl.LazyFrame, table: str) -> list[Evidence]:
+    def evidence(self, plans: Sequence[Plan], lf: pl.LazyFrame, table: str) -> list[Evidence]:
         """The evidence of each join for the values that the table has.
 
         Args:
+            plans: The joins.
             lf: The table.
             table: What to call it in an error.
 
@@ -76,8 +77,7 @@ class Chain:
         """
         known: dict[object, pl.DataFrame] = {}
         found: list[Evidence] = []
-        for plan in self.plans.values():
-            side = plan.side
+        for plan, side in zip(plans, self.sides.values(), strict=True):
             what = type(side), side.keys  # clips are not told apart as keys are
             if what not in known:
                 try:
@@ -97,9 +97,9 @@ class Chain:
             evidence: The frame of each join's evidence.
         """
         schema = dict(self.schema)
-        for plan, frame in zip(self.plans.values(), evidence, strict=True):
-            side: Any = plan.side
-            lf = replace(side, schema=pl.Schema(schema)).attach(lf, frame)
+        for side, frame in zip(self.sides.values(), evidence, strict=True):
+            whole: Any = side
+            lf = replace(whole, schema=pl.Schema(schema)).attach(lf, frame)
             schema |= side.columns
         return lf
 
@@ -135,8 +135,8 @@ class Attached:
         """
         known: dict[str, pl.Series] = {}
         frames = []
-        for place, (plan, frame) in enumerate(zip(self._chain.plans.values(), self._frames, strict=True)):
-            key = plan.side.keys[0]
+        for place, (side, frame) in enumerate(zip(self._chain.sides.values(), self._frames, strict=True)):
+            key = side.keys[0]
             if frame.height > FEW:
                 if key not in known:
                     known[key] = rows.select(self._hash(key, key).unique()).collect().to_series()

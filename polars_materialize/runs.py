@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from polars_materialize.joins import Evidence, Plan
     from polars_materialize.provenance import Described
     from polars_materialize.stores import Place, StorageOptions
-    from polars_materialize.tables import File
+    from polars_materialize.tables import File, Table
 
 
 PathLike = str | os.PathLike[str]
@@ -285,18 +285,7 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
 
     key_columns = [part.key_column for part in run.parts if part.key_column]
     opened = open_table(features, key_columns, keep=True)
-    lf = opened.whole()
-    plans = {part.name: part.plan(opened.schema) for part in run.parts}
-    chain = Chain(opened.schema, plans)
-    chain.check()
-    schema = chain.schema_after()
-    outputs.check(schema)
-    evidence = chain.evidence(lf, source)
-    attached = Attached(chain, [found.frame for found in evidence])
-    joined = Joined(opened, lf, attached, schema, chain.added, chain.drops)
-    audits = [
-        part.audit(plan, found) for part, plan, found in zip(run.parts, plans.values(), evidence, strict=True)
-    ]
+    joined, audits, versions = _join(opened, run.parts, outputs, source)
     shards = ShardCounts(read=len(features), written=len(outputs.files))
     with contextlib.ExitStack() as stack:
         if audit_json is not None:
@@ -308,9 +297,6 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
         if context.manifest is not None and inputs.described()["manifest"] != [context.manifest[0]]:
             raise InputChangedError.of(context.manifest[0]["path"])
         described = outputs.describe(hashed=context.hasher is not None)
-        versions: dict[str, str] = {}
-        for part, plan in zip(run.parts, plans.values(), strict=True):
-            versions |= part.versions(plan)
         provenance = _provenance(table, context, inputs, {run.target: described}, versions)
         if isinstance(described, list):
             shards = ShardCounts(read=len(features), written=len(described))
@@ -318,6 +304,30 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
         if audit_json is not None:
             audit_part.write_bytes(reports.to_json(audit))
     return audit
+
+
+def _join(
+    table: Table, parts: Sequence[AnyPart], outputs: Outputs, source: str
+) -> tuple[Joined, list[Any], dict[str, str]]:
+    """Joins all parts onto a table: what is to be written, the audit of each, and what versions they used.
+
+    The evidence as it was read is let go of then: it takes more memory than what is joined.
+    """
+    lf = table.whole()
+    plans = {part.name: part.plan(table.schema) for part in parts}
+    chain = Chain(table.schema, {name: plan.side for name, plan in plans.items()})
+    chain.check()
+    schema = chain.schema_after()
+    outputs.check(schema)
+    evidence = chain.evidence(list(plans.values()), lf, source)
+    attached = Attached(chain, [found.frame for found in evidence])
+    joined = Joined(table, lf, attached, schema, chain.added, chain.drops)
+    audits: list[Any] = []
+    versions: dict[str, str] = {}
+    for part, plan, found in zip(parts, plans.values(), evidence, strict=True):
+        audits.append(part.audit(plan, found))
+        versions |= part.versions(plan)
+    return joined, audits, versions
 
 
 def _refuse_inside(folder: File, others: Iterable[tuple[str, Place]]) -> None:

@@ -191,10 +191,13 @@ class ScorePlan:
             MissingScoreError: Under `missing_policy="fail"`.
             BadScoreError: Under `bad_policy="fail"`.
         """
-        lazy = self.side.keyed(values).lazy()
-        for scorer, own in self._by_scorer().items():
-            lazy = _attach_scorer(lazy, own.lazy(), self._prefix(scorer))
-        wide = lazy.collect(engine="in-memory")
+        keyed = self.side.keyed(values).lazy()
+        # Each scorer's join carries its own columns only; one after another they would copy those before.
+        columns = [
+            _scorer_columns(keyed, own.lazy(), self._prefix(scorer))
+            for scorer, own in self._by_scorer().items()
+        ]
+        wide = pl.concat([keyed, *columns], how="horizontal").collect(engine="in-memory")
         self._apply_fail("missing", wide)
         self._apply_fail("bad", wide)
         kept = wide.filter(self._keeps()) if self.side.drops else wide
@@ -295,12 +298,12 @@ _FAILURES: Mapping[str, tuple[str, str, type[MissingScoreError | BadScoreError]]
 """The statuses that a policy rules: its name, what is wrong in words, and what to raise."""
 
 
-def _attach_scorer(wide: pl.LazyFrame, own: pl.LazyFrame, prefix: str) -> pl.LazyFrame:
+def _scorer_columns(keyed: pl.LazyFrame, own: pl.LazyFrame, prefix: str) -> pl.LazyFrame:
     """One scorer's five columns, for every key value."""
     columns = own.select(
         "key", *(pl.col(part).cast(dtype).alias(f"{prefix}_{part}") for part, dtype in _PARTS.items())
     )
-    joined = wide.join(
+    joined = keyed.select("key").join(
         columns,
         on="key",
         how="left",
@@ -309,7 +312,7 @@ def _attach_scorer(wide: pl.LazyFrame, own: pl.LazyFrame, prefix: str) -> pl.Laz
         maintain_order="left",
         validate="m:1",
     )
-    return joined.with_columns(
+    return joined.drop("key").with_columns(
         pl.col(f"{prefix}_status").fill_null(pl.lit("missing", dtype=STATUS)),
         pl.col(f"{prefix}_frames").fill_null(0),
     )

@@ -79,6 +79,9 @@ def unusable_rows(long: pl.DataFrame, key: str = "'key'", score: str = "'score'"
         key: Where their key was looked for, in words.
         score: Where their score was.
     """
+    needed = [long.get_column(name) for name in ("scorer", "key", "score")]
+    if not any(values.null_count() for values in needed) and needed[-1].is_finite().all():
+        return pl.DataFrame(schema={"place": pl.String, "reason": pl.String})
     finite = pl.col("score").is_finite().fill_null(value=False)
     reason = (
         pl.when(pl.col("scorer").is_null())

@@ -322,4 +322,5 @@ def _named(long: pl.DataFrame, sidecar: Sidecar) -> pl.DataFrame:
                 competitor=scorer,
                 place=place,
             )
-    return long.with_columns(scorer=pl.lit(label))
+    labels = pl.Series("scorer", [label]).new_from_index(0, long.height)
+    return long.replace_column(long.get_column_index("scorer"), labels)

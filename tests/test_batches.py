@@ -456,9 +456,10 @@ def test_a_table_that_fails_leaves_the_others_alone(kind, tmp_path, capsys):
     assert status == 1
     assert shown.out == ""
     lines = shown.err.splitlines()
-    assert len(lines) == 2
+    notes = [line for line in lines if ": note: " in line]
+    assert len(lines) == len(notes) + 2
     assert all(word in lines[0] for word in ("two", "no.csv: no such file"))
-    assert lines[1] == LINE[kind].format(3, 5, 5, 1)
+    assert lines[-1] == LINE[kind].format(3, 5, 5, 1)
     assert report["status"] == "failed"
     assert report["summary"]["failed_tables"] == 1
     assert [table["status"] for table in report["tables"]] == ["ok", "error", "ok"]
@@ -532,7 +533,10 @@ def test_the_last_line_of_a_batch(kind, tmp_path, capsys):
 
     assert status == 0
     last = {"second-opinion": (3, 7, 7, 0), "mos-labels": (3, 7, 6, 0)}[kind]
-    assert capsys.readouterr().err == LINE[kind].format(*last) + "\n"
+    *notes, line = capsys.readouterr().err.splitlines()
+    assert line == LINE[kind].format(*last)
+    # The scorer `Z 2` has a score of a clip that the third table has not.
+    assert len(notes) == (kind == "second-opinion")
 
 
 def test_rows_that_a_policy_drops_are_no_output_rows(tmp_path, capsys):
@@ -542,7 +546,7 @@ def test_rows_that_a_policy_drops_are_no_output_rows(tmp_path, capsys):
     status = main(["second-opinion", "batch", "--manifest", str(path)])
 
     assert status == 0
-    assert capsys.readouterr().err == LINE["second-opinion"].format(3, 7, 2, 0) + "\n"
+    assert capsys.readouterr().err.splitlines()[-1] == LINE["second-opinion"].format(3, 7, 2, 0)
 
 
 @every_kind

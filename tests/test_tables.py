@@ -1332,3 +1332,18 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     pm.sink_table(pl.DataFrame({"a": range(10)}), path)
 
     assert seen[-1] == (path.stat().st_size, False)
+
+
+def test_morsels_have_the_fewest_rows_that_a_writer_asks_for_and_then_what_they_had():
+    def rows():
+        return pl.Config.state(if_set=True).get("POLARS_IDEAL_MORSEL_SIZE")
+
+    with pl.Config(streaming_chunk_size=777):
+        seen = []
+        with sinks._small_morsels.of(20_000):
+            seen.append(rows())
+            with sinks._small_morsels.of(5_000), sinks._small_morsels.of(9_000):
+                seen.append(rows())
+            seen.append(rows())
+        assert (seen, rows()) == (["20000", "5000", "20000"], "777")
+    assert rows() is None

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 NESTED = ("list", "object")
 NOT_TEXT = ("true", "false", "NaN", "Infinity", "-Infinity")
 """What values that are no text look like in a column of text."""
+SEARCHED_BYTES = 2**16
+"""Up to what size bytes are searched sooner than a query begins."""
 ODD_COLONS = (b" :", b"\t:", b"\r:", b"\n:")
 """What shows that a colon may not follow its name at once."""
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -196,6 +198,8 @@ def split_by_shape(chunk: Chunk, frame: pl.DataFrame) -> list[tuple[list[int], C
     Returns:
         For each part its rows' numbers, and its chunk; nothing if the chunk is of one shape.
     """
+    if len(chunk.data) <= SEARCHED_BYTES and _has_scalars_only(chunk, frame.height):
+        return []
     if not _texts_where(frame, lambda text: _looks_nested(text) | text.is_in(NOT_TEXT)):
         return []
     lines = chunk.lines()
@@ -218,6 +222,14 @@ def split_by_shape(chunk: Chunk, frame: pl.DataFrame) -> list[tuple[list[int], C
         )
         for rows in groups.values()
     ]
+
+
+def _has_scalars_only(chunk: Chunk, rows: int) -> bool:
+    """Whether fields can be nothing but text, finite numbers and null."""
+    data = chunk.data
+    return data.count(b"{") <= rows and not any(
+        mark in data for mark in (b"[", b"true", b"false", b"NaN", b"Inf")
+    )
 
 
 def _shape(value: Any, path: dtypes.Path = ()) -> Iterator[tuple[dtypes.Path, str]]:

@@ -33,6 +33,9 @@ GROUP_ROWS = 131_072
 MORSEL_ROWS = 20_000
 """Rows that Polars streams at a time; smaller than its own choice, which took half as much memory again."""
 
+TEXT_ROWS = 5_000
+"""The same for formats of text, a row of which is much larger than in memory."""
+
 FLUSH_S = 0.25
 """How often the disk is told to go on with what has been written, in seconds."""
 
@@ -174,7 +177,7 @@ def write_partitions(
     part.mkdir()
     texts = [pl.col(name).cast(pl.String) == HIVE_NULL for name in by]
     try:
-        with _small_morsels:
+        with _small_morsels.of(MORSEL_ROWS):
             if frame.select(pl.any_horizontal(texts).any()).collect().item():
                 problem = f"{file.written}: the text {HIVE_NULL!r} would read as null"
                 raise OutputError(problem, path=file.written)
@@ -196,25 +199,32 @@ def write_partitions(
 
 
 class _SmallMorsels:
-    """Morsels of `MORSEL_ROWS` for as long as any thread writes; Polars has one setting for all of them."""
+    """Morsels of few rows for as long as any thread writes; Polars has one setting for all of them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._writers = 0
+        self._asked: list[int] = []
         self._config: pl.Config | None = None
 
-    def __enter__(self) -> None:
+    @contextlib.contextmanager
+    def of(self, rows: int) -> Iterator[None]:
+        """Asks for morsels of so many rows; the least that is asked for counts."""
         with self._lock:
-            if not self._writers:
-                self._config = pl.Config(streaming_chunk_size=MORSEL_ROWS)
+            if self._config is None:
+                self._config = pl.Config()
                 self._config.__enter__()
-            self._writers += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._writers -= 1
-            if not self._writers and self._config is not None:
-                self._config.__exit__(None, None, None)
+            self._asked.append(rows)
+            pl.Config.set_streaming_chunk_size(min(self._asked))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._asked.remove(rows)
+                if self._asked:
+                    pl.Config.set_streaming_chunk_size(min(self._asked))
+                else:
+                    self._config.__exit__(None, None, None)
+                    self._config = None
 
 
 _small_morsels = _SmallMorsels()
@@ -251,10 +261,11 @@ def _flushing(file: int) -> Iterator[None]:
 @contextlib.contextmanager
 def _writing(file: File, part: Path) -> Iterator[BinaryIO]:
     """A stream to `part`, which is on the disk when the block has ended."""
+    rows = TEXT_ROWS if file.format in TEXT_FORMATS else MORSEL_ROWS
     try:
         # Opened here, so that a sink which an interrupt leaves behind has no file to make later on.
         with part.open("wb") as stream:
-            with _small_morsels, _flushing(stream.fileno()):
+            with _small_morsels.of(rows), _flushing(stream.fileno()):
                 yield stream
                 stream.flush()
             os.fsync(stream.fileno())

@@ -20,7 +20,7 @@ from polars_materialize.tables.parallel import Behind
 from polars_materialize.tables.parquet import ARROW_SCHEMA, GROUP_ROWS, Footer, ParquetWriter, read_footer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from polars_materialize.tables.files import File
     from polars_materialize.tables.thrift import Struct
@@ -103,18 +103,19 @@ class Splice:
             except EOFError as error:
                 raise TableError(file.written, f"cannot be read: {error}") from None
 
-        def take(batch: pl.DataFrame) -> None:
+        def take(batch: pl.DataFrame, do: Callable[..., None]) -> None:
             nonlocal new
             for frame in cutter.add(batch):
                 encoded, new = _encode(frame)
-                behind.do(add, encoded, new)
+                do(add, encoded, new)
 
-        # Copying waits for memory and the disk, so the next columns are encoded meanwhile.
-        with contextlib.closing(self._groups()) as groups, Behind() as behind:
+        with contextlib.closing(self._groups()) as groups:
             if sum(sizes) <= AT_ONCE:
-                take(added.collect(engine="in-memory"))
+                take(added.collect(engine="in-memory"), do=lambda work, *of: work(*of))
             else:
-                each_batch(added, take)
+                # Copying waits for memory and the disk, so the next columns are encoded meanwhile.
+                with Behind() as behind:
+                    each_batch(added, lambda batch: take(batch, do=behind.do))
         assert new is not None, "there is a row group"  # noqa: S101
         assert cutter.done, "the new columns have a value for each row"  # noqa: S101
         writer.end(self.footers[0], new, metadata)

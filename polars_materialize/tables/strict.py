@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -69,6 +70,8 @@ def read_all(chunks: Iterable[Chunk]) -> Iterator[Part]:
         misses += bool(found.schema) and not part.known
         found.merge(part.profile)
         yield part
+    if "pyarrow" in sys.modules:  # it would keep for itself what others have use for
+        sys.modules["pyarrow"].default_memory_pool().release_unused()
 
 
 def _read(item: tuple[Chunk, dtypes.Schema]) -> Part:
