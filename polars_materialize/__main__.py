@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
+from polars_materialize.cli import run
 
-from polars_materialize.cli import main
-
-sys.exit(main())
+run()

@@ -436,6 +436,36 @@ def test_what_does_no_work_imports_nothing_heavy(code):
     assert result.stdout.splitlines()[-1] == "heavy: []"
 
 
+@pytest.mark.parametrize(("words", "status"), [("--version", 0), ("nope", 2), ("formats nope", 2)])
+def test_the_program_ends_with_the_status_and_what_was_to_be_done_at_its_end(words, status):
+    code = (
+        "import atexit, sys, threading; from polars_materialize.cli import run\n"
+        "atexit.register(print, 'cleaned up')\n"
+        f"sys.argv[1:] = {words.split()!r}\n"
+        "run()"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert result.returncode == status
+    assert result.stdout.splitlines()[-1] == "cleaned up"
+    assert (result.stderr == "") == (status == 0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes the streams")
+@pytest.mark.parametrize(("redirection", "status"), [(">&-", 0), (">&- 2>&-", 0), ("2>&-", 0)])
+def test_the_program_ends_well_where_nobody_listens(redirection, status):
+    command = f"{sys.executable} -m polars_materialize --version {redirection}"
+
+    result = subprocess.run(
+        ["sh", "-c", command], env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (result.returncode, result.stderr) == (status, "")
+
+
 # --- interrupted runs ---------------------------------------------------------------------------------
 
 
