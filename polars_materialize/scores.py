@@ -6,6 +6,7 @@ Where the rows come from is the business of `sidecars`; which rows of a feature 
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -79,8 +80,7 @@ def unusable_rows(long: pl.DataFrame, key: str = "'key'", score: str = "'score'"
         key: Where their key was looked for, in words.
         score: Where their score was.
     """
-    needed = [long.get_column(name) for name in ("scorer", "key", "score")]
-    if not any(values.null_count() for values in needed) and needed[-1].is_finite().all():
+    if _are_usable(long):  # most often they are, which is seen sooner than a query begins
         return pl.DataFrame(schema={"place": pl.String, "reason": pl.String})
     finite = pl.col("score").is_finite().fill_null(value=False)
     reason = (
@@ -98,6 +98,14 @@ def unusable_rows(long: pl.DataFrame, key: str = "'key'", score: str = "'score'"
         .filter(pl.col("reason").is_not_null())
     )
     return wrong.collect(engine="in-memory")
+
+
+def _are_usable(long: pl.DataFrame) -> bool:
+    """Whether no row lacks what it needs; if the sum of scores is finite, so is each."""
+    scorer, key, score, status = (long.get_column(name) for name in ("scorer", "key", "score", "status"))
+    if scorer.null_count() or key.null_count() or not math.isfinite(score.sum()):
+        return False
+    return not (score.null_count() and (score.is_null() & (status == "ok")).any())
 
 
 def complete_scores(scores: pl.DataFrame) -> pl.DataFrame:

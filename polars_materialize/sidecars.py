@@ -229,7 +229,8 @@ def read_scores(
 
 def _unusable(part: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     """What makes rows of an entry unusable, in words of the format that each was read as."""
-    names = part.get_column("format").unique().sort().to_list()
+    forms = part.get_column("format")
+    names = [None] if forms.null_count() == forms.len() else forms.unique().sort().to_list()
     if names == [rules.form.name or None]:
         return unusable_rows(part, *rules.described())
     known = list_formats().scores
