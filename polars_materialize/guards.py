@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SHOWN = 3
 """How many keys of each side a hint shows."""
 
+TRIED = 100_000
+"""How many keys of a table are tried in other spellings."""
+
 _WAYS: Mapping[str, pl.Expr] = {
     "by key_normalize 'basename'": keys.normalize_key(pl.col("key"), "basename"),
     "by key_normalize 'stem'": keys.normalize_key(pl.col("key"), "stem"),
@@ -44,14 +47,22 @@ def suggest_match(lacking: pl.Series, unused: pl.Series) -> str:
         >>> suggest_match(pl.Series(["a.mp4", "b.mp4"]), pl.Series(["a", "c"]))
         "by key_normalize 'stem' 1 of 2 keys would match"
     """
-    sides = [side.drop_nulls().unique().alias("key").to_frame() for side in (lacking, unused)]
-    total, best, found = sides[0].height, "", 0
+    sides = [
+        side.drop_nulls().unique(maintain_order=True).alias("key").to_frame() for side in (lacking, unused)
+    ]
+    keys_of_rows, others = sides[0].head(TRIED), sides[1]
+    best, found = "", 0
     for way, key in _WAYS.items():
-        folded, others = (side.select(key).to_series() for side in sides)
-        met = int(folded.is_in(others.drop_nulls().implode()).sum())
+        changed = pl.col("key").ne_missing(key).any()
+        if not any(side.head(TRIED).select(changed).item() for side in sides):
+            continue  # neither side is spelled so, and to look at all others takes its time
+        folded = others.select(key).to_series().drop_nulls().implode()
+        met = int(keys_of_rows.select(key.is_in(folded)).to_series().sum())
         if met > found:
             best, found = way, met
-    return f"{best} {found:,} of {counted(total, 'key')} would match" if found else ""
+    total = counted(keys_of_rows.height, "key")
+    total = f"the first {total}" if keys_of_rows.height < sides[0].height else total
+    return f"{best} {found:,} of {total} would match" if found else ""
 
 
 def explain_no_match(table: pl.Series, evidence: pl.Series) -> str:

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import polars_materialize as pm
-from polars_materialize import errors
+from polars_materialize import errors, guards
 from polars_materialize.cli import main
 from polars_materialize.guards import explain_no_match, suggest_match
 
@@ -141,3 +141,12 @@ def test_a_batch_notes_it_and_keeps_it_in_its_reports(folder, kind, capsys):
     summary = json.loads((folder / "r.json").read_text())["tables"][0]["summary"]
     competitors = (summary if kind == "second-opinion" else summary["scores"])["competitors"]
     assert (competitors["dover"]["hint"], competitors["musiq"]["hint"]) == (STEM, None)
+
+
+def test_of_many_keys_the_first_are_tried(monkeypatch):
+    monkeypatch.setattr(guards, "TRIED", 2)
+    rows = pl.Series(["b.mp4", "a.mp4", "b.mp4", "c.mp4"])
+
+    hint = suggest_match(rows, pl.Series(["c", "b", "a"]))
+
+    assert hint == "by key_normalize 'stem' 2 of the first 2 keys would match"
