@@ -319,7 +319,7 @@ def _script(setting: Setting) -> Case:
         table.copy(),
         table.package(),
         table.program("script", "script-parquet", makes="joined"),
-        table.program("pandas iterrows", "pandas-iterrows", makes="joined", once=True),
+        table.program("pandas iterrows", "pandas-iterrows", makes="joined"),
     ]
     targets = [
         Target(f"at least 25 x {text}", "package", 25.0, over, at_least=True)
