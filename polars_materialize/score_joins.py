@@ -10,7 +10,8 @@ import polars as pl
 
 from polars_materialize import keys
 from polars_materialize.errors import BadScoreError, MissingScoreError, OptionError
-from polars_materialize.guards import explain_no_match, refuse_status
+from polars_materialize.guards import refuse_status
+from polars_materialize.hints import explain_no_match
 from polars_materialize.joins import (
     KEY_COUNTS,
     SOURCE,

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 import polars_materialize as pm
-from polars_materialize import errors, guards
+from polars_materialize import errors, hints
 from polars_materialize.cli import main
-from polars_materialize.guards import explain_no_match, suggest_match
+from polars_materialize.hints import explain_no_match, suggest_match
 
 STEM = (
     "no key is on both sides: rows have 'a.mp4', 'b.mp4', scores 'a'; "
@@ -144,7 +144,7 @@ def test_a_batch_notes_it_and_keeps_it_in_its_reports(folder, kind, capsys):
 
 
 def test_of_many_keys_the_first_are_tried(monkeypatch):
-    monkeypatch.setattr(guards, "TRIED", 2)
+    monkeypatch.setattr(hints, "TRIED", 2)
     rows = pl.Series(["b.mp4", "a.mp4", "b.mp4", "c.mp4"])
 
     hint = suggest_match(rows, pl.Series(["c", "b", "a"]))
