@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from polars_materialize.reports import SaliencyAudit, ScoreAudit
+
+GARBAGE_OBJECTS = 50_000
+"""After how many new objects Python looks for garbage; most of the first are those of libraries."""
 
 FAILURES = 10
 """How many clips without a result a single run shows."""
@@ -372,6 +376,7 @@ def run() -> NoReturn:
 
     It ends without taking apart what is in memory, which would take a tenth of a second for nothing.
     """
+    gc.set_threshold(GARBAGE_OBJECTS, 20, 20)
     status = main()
     atexit._run_exitfuncs()  # they remove temporary files
     try:
