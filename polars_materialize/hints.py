@@ -30,13 +30,15 @@ _WAYS: Mapping[str, pl.Expr] = {
 def suggest_match(lacking: pl.Series, unused: pl.Series) -> str:
     """What would make keys of two sides meet that do not, if anything is seen; else no text.
 
+    Args:
+        lacking: Keys of the table, each once.
+        unused: Keys of what was to be joined, likewise.
+
     Example:
         >>> suggest_match(pl.Series(["a.mp4", "b.mp4"]), pl.Series(["a", "c"]))
         "by key_normalize 'stem' 1 of 2 keys would match"
     """
-    sides = [
-        side.drop_nulls().unique(maintain_order=True).alias("key").to_frame() for side in (lacking, unused)
-    ]
+    sides = [side.drop_nulls().alias("key").to_frame() for side in (lacking, unused)]
     keys_of_rows, others = sides[0].head(TRIED), sides[1]
     best, found = "", 0
     for way, key in _WAYS.items():

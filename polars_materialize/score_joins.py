@@ -255,7 +255,7 @@ class ScorePlan:
                 unused_scores=sides[scorer]["rows"] - found[f"used{index}"],
                 replaced_scores=sides[scorer]["replaced"],
                 formats=sides[scorer]["format"],
-                hint=None if found[f"used{index}"] else self._hint(wide, scorer),
+                hint=self._hint(wide, scorer),
             )
             for index, scorer in enumerate(self.slugs)
         }

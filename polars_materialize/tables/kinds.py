@@ -40,13 +40,18 @@ def texts(frame: pl.DataFrame) -> list[dtypes.Path]:
 
 def nested_in_text(chunk: Chunk, frame: pl.DataFrame) -> set[dtypes.Path]:
     """Where lists and objects came out as text, because other rows have something else there."""
-    if b"[" not in chunk.data and chunk.data.count(b"{") <= frame.height:
+    if _is_flat(chunk, frame.height):
         return set()
     suspects = _texts_where(frame, _looks_nested)
     if not suspects:
         return suspects
     shapes = (_shape(json.loads(line)) for _, line in chunk.lines())
     return {path for shape in shapes for path, kind in shape if kind in NESTED and path in suspects}
+
+
+def _is_flat(chunk: Chunk, rows: int) -> bool:
+    """Whether there are no lists, and no objects but the rows."""
+    return b"[" not in chunk.data and chunk.data.count(b"{") <= rows
 
 
 def _texts_where(frame: pl.DataFrame, test: Callable[[pl.Expr], pl.Expr]) -> set[dtypes.Path]:
@@ -226,9 +231,8 @@ def split_by_shape(chunk: Chunk, frame: pl.DataFrame) -> list[tuple[list[int], C
 
 def _has_scalars_only(chunk: Chunk, rows: int) -> bool:
     """Whether fields can be nothing but text, finite numbers and null."""
-    data = chunk.data
-    return data.count(b"{") <= rows and not any(
-        mark in data for mark in (b"[", b"true", b"false", b"NaN", b"Inf")
+    return _is_flat(chunk, rows) and not any(
+        mark in chunk.data for mark in (b"true", b"false", b"NaN", b"Inf")
     )
 
 
