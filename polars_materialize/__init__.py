@@ -21,7 +21,7 @@ from polars_materialize._version import __version__
 if TYPE_CHECKING:
     from polars_materialize.batches import run_batch
     from polars_materialize.clusters import dask
-    from polars_materialize.errors import MaterializeError
+    from polars_materialize.errors import MatchWarning, MaterializeError
     from polars_materialize.formats import LabelFormat, ScoreFormat, list_formats
     from polars_materialize.label_files import scan_labels
     from polars_materialize.label_joins import join_labels
@@ -53,6 +53,7 @@ __all__ = [
     "LabelFile",
     "LabelFormat",
     "LabelPart",
+    "MatchWarning",
     "MaterializeError",
     "RefreshAudit",
     "SaliencyAudit",
@@ -86,6 +87,7 @@ _HOMES = {
     "SCORE_SCHEMA": "scores",
     "BatchReport": "reports",
     "Family": "signal_mix.families",
+    "MatchWarning": "errors",
     "MaterializeError": "errors",
     "SaliencyAudit": "reports",
     "ScoreAudit": "reports",

@@ -199,6 +199,10 @@ class LabelError(RowsError):
     noun = "label"
 
 
+class MatchWarning(UserWarning):
+    """Evidence met no row of its table, or fewer than a reader would expect."""
+
+
 class ScorerNameError(MaterializeError):
     """A scorer has no name that a column could carry, or two scorers share one."""
 

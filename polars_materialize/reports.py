@@ -97,6 +97,7 @@ class ScoreAudit(msgspec.Struct, frozen=True, kw_only=True):
         keys: The counts of rows, values and keys of both sides.
         run_provenance: Inputs and outputs with their hashes, options, versions.
         shards: How many files the table was read from and written to.
+        warnings: What a reader should know before the table is used, in words; none most often.
     """
 
     feature_table: str
@@ -111,6 +112,7 @@ class ScoreAudit(msgspec.Struct, frozen=True, kw_only=True):
     keys: ScoreKeyCounts
     run_provenance: dict[str, Any]
     shards: ShardCounts = ShardCounts()
+    warnings: list[str] = []
 
     def _repr_markdown_(self) -> str:
         """A table of the scorers, for notebooks."""
@@ -175,6 +177,7 @@ class LabelAudit(msgspec.Struct, frozen=True, kw_only=True):
         keys: The counts of rows, values and keys of both sides.
         run_provenance: Inputs and outputs with their hashes, options, versions.
         shards: How many files the table was read from and written to.
+        warnings: What a reader should know before the table is used, in words; none most often.
     """
 
     feature_table: str
@@ -201,6 +204,7 @@ class LabelAudit(msgspec.Struct, frozen=True, kw_only=True):
     keys: LabelKeyCounts
     run_provenance: dict[str, Any]
     shards: ShardCounts = ShardCounts()
+    warnings: list[str] = []
 
     def _repr_markdown_(self) -> str:
         """A table of the label files, for notebooks."""
@@ -265,6 +269,7 @@ class SaliencyAudit(msgspec.Struct, frozen=True, kw_only=True):
         failures: The first of the clips without a result.
         run_provenance: Inputs and outputs with their hashes, options, versions.
         shards: How many files the table was read from and written to.
+        warnings: What a reader should know before the table is used, in words; none most often.
     """
 
     schema: str = "saliency-materializer-audit-v1"
@@ -282,6 +287,7 @@ class SaliencyAudit(msgspec.Struct, frozen=True, kw_only=True):
     failures: list[ClipFailure]
     run_provenance: dict[str, Any]
     shards: ShardCounts = ShardCounts()
+    warnings: list[str] = []
 
     def _repr_markdown_(self) -> str:
         """Rows by status, for notebooks."""
@@ -306,6 +312,7 @@ class RefreshAudit(msgspec.Struct, frozen=True, kw_only=True):
         saliency: What was measured, likewise.
         run_provenance: Inputs and outputs with their hashes, options, versions.
         shards: How many files the table was read from and written to.
+        warnings: What a reader should know before the table is used, in words; none most often.
     """
 
     schema: str = "refresh-materializer-audit-v1"
@@ -319,6 +326,7 @@ class RefreshAudit(msgspec.Struct, frozen=True, kw_only=True):
     saliency: SaliencyAudit | None
     run_provenance: dict[str, Any]
     shards: ShardCounts = ShardCounts()
+    warnings: list[str] = []
 
     def _repr_markdown_(self) -> str:
         """What each part did, for notebooks."""
