@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from polars_materialize._version import __version__
+from polars_materialize.warm import importing
 
 if TYPE_CHECKING:
     from polars_materialize.batches import run_batch
@@ -126,7 +127,8 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     """Imports the home of a public name when it is first asked for, which keeps start-up light."""
     if name in _HOMES:
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        with importing:
+            value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,7 @@ import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from polars_materialize import warm
 from polars_materialize.errors import ExtraError, OptionError, WorkersError, first_line
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def dask(address: str) -> Iterator[Executor]:
         polars_materialize.errors.OptionError: dask: 'tcp://127.0.0.1:no' is no address; ...
     """
     try:
-        from distributed import Client  # noqa: PLC0415 - an extra
+        with warm.importing:
+            from distributed import Client  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         raise ExtraError.of(str(error.name), "dask") from None
     if not _is_address(address):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
+from polars_materialize import warm
 from polars_materialize.errors import OptionError, did_you_mean, listing
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ UNNAMED = "(unnamed)"
 Form = TypeVar("Form", ScoreFormat, LabelFormat)
 
 
-@cache
+@warm.once
 def list_formats() -> Formats:
     """The built-in formats.
 
@@ -165,6 +165,7 @@ def list_formats() -> Formats:
         ['File']
     """
     content = resources.files("polars_materialize").joinpath("formats.json").read_bytes()
+    warm.describe(Formats)
     found = msgspec.json.decode(content, type=Formats)
     return Formats(_named(found.scores), _named(found.labels))
 

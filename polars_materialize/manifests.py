@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
+from polars_materialize import warm
 from polars_materialize.errors import ManifestError, MaterializeError, OptionError, did_you_mean, listing
 from polars_materialize.paths import Readers, plain_part
 from polars_materialize.stores import (
@@ -290,6 +291,7 @@ def _convert(written: str, value: object, struct: type[Table], place: str) -> Ta
     for field in msgspec.structs.fields(struct):
         if field.required and field.name not in value:
             raise ManifestError(written, f"{field.name!r} is missing", place=place)
+    warm.describe(struct)
     try:
         return msgspec.convert(value, struct)
     except msgspec.ValidationError as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from polars_materialize import warm
 from polars_materialize.errors import (
     ColumnExistsError,
     KeyColumnError,
@@ -384,7 +385,8 @@ class SaliencyPlan:
         return exprs
 
     def _clips(self, values: pl.DataFrame) -> Iterator[Clip]:
-        from polars_materialize.saliency.clips import Clip, is_raw, locate  # noqa: PLC0415 - an extra
+        with warm.importing:
+            from polars_materialize.saliency.clips import Clip, is_raw, locate  # noqa: PLC0415 - an extra
 
         options = self.side.options
         for written, width, height in values.select("written", "row_width", "row_height").iter_rows():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, get_args
 import msgspec
 import polars as pl
 
+from polars_materialize import warm
 from polars_materialize.errors import ExtraError, OptionError, listing
 from polars_materialize.joins import check_choices
 from polars_materialize.names import is_pattern
@@ -42,11 +43,12 @@ def load_stage(options: SaliencyOptions, base_dir: Path | None, workers: int | N
     """
     check_saliency_options(options)
     try:
-        from polars_materialize.saliency.clips import Sampling  # noqa: PLC0415 - an extra
-        from polars_materialize.saliency.models import OnnxModel  # noqa: PLC0415 - an extra
-        from polars_materialize.saliency.programs import find_programs  # noqa: PLC0415 - an extra
-        from polars_materialize.saliency.spectral import SpectralResidual  # noqa: PLC0415 - an extra
-        from polars_materialize.saliency.stage import Stage  # noqa: PLC0415 - an extra
+        with warm.importing:
+            from polars_materialize.saliency.clips import Sampling  # noqa: PLC0415 - an extra
+            from polars_materialize.saliency.models import OnnxModel  # noqa: PLC0415 - an extra
+            from polars_materialize.saliency.programs import find_programs  # noqa: PLC0415 - an extra
+            from polars_materialize.saliency.spectral import SpectralResidual  # noqa: PLC0415 - an extra
+            from polars_materialize.saliency.stage import Stage  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         raise ExtraError.of(str(error.name), "saliency") from None
     count = pl.thread_pool_size() if workers is None else workers
@@ -77,6 +79,7 @@ def make_options(**given: object) -> SaliencyOptions:
         path = given[option]
         given[option] = os.fspath(path) if isinstance(path, os.PathLike) else path
     check_choices(SaliencyOptions(**given), CHOICES)  # type: ignore[arg-type] # checked next
+    warm.describe(SaliencyOptions)
     try:
         return msgspec.convert(given, SaliencyOptions)
     except msgspec.ValidationError as error:

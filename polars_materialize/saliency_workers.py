@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from polars_materialize import provenance
+from polars_materialize import provenance, warm
 from polars_materialize.errors import ModelError
 from polars_materialize.executors import refuse_other_versions, run_all, threads_each
 from polars_materialize.options import SaliencyOptions
@@ -98,8 +98,9 @@ def _measure_all(
     clips: Sequence[Clip],
     progress: Callable[[int, int], None] | None,
 ) -> list[Result]:
-    from polars_materialize.saliency.clips import ClipError, file_state  # noqa: PLC0415 - an extra
-    from polars_materialize.saliency.stage import Result  # noqa: PLC0415 - an extra
+    with warm.importing:
+        from polars_materialize.saliency.clips import ClipError, file_state  # noqa: PLC0415 - an extra
+        from polars_materialize.saliency.stage import Result  # noqa: PLC0415 - an extra
 
     results: dict[int, Result] = {}
     for index, clip in enumerate(clips):
@@ -134,7 +135,8 @@ def measure_clip(recipe: Recipe, threads: int, clip: tuple[Any, ...]) -> dict[st
     Returns:
         The fields of its `Result`.
     """
-    from polars_materialize.saliency.clips import Clip  # noqa: PLC0415 - an extra
+    with warm.importing:
+        from polars_materialize.saliency.clips import Clip  # noqa: PLC0415 - an extra
 
     stage = replace(_stages.get(recipe), workers=threads)
     return asdict(stage.measure_now([Clip(*clip)])[0])
@@ -160,6 +162,7 @@ _stages = _Stages()
 
 
 def _make(recipe: Recipe) -> Stage:
+    warm.describe(SaliencyOptions)
     options = msgspec.json.decode(recipe.options, type=SaliencyOptions)
     stage = load_stage(options, Path(recipe.base_dir), None)
     refuse_other_versions(dict(recipe.versions), _versions(stage))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from polars_materialize import warm
 from polars_materialize.errors import ExtraError, ModelError, first_line
 from polars_materialize.saliency.clips import ClipError
 from polars_materialize.saliency.tensors import to_tensor
@@ -162,7 +163,8 @@ def _read(path: Path, written: str) -> bytes:
 
 def _session(content: bytes, written: str, *, threads: int) -> Any:
     try:
-        import onnxruntime  # noqa: PLC0415 - slow to import, and not needed by the method without weights
+        with warm.importing:
+            import onnxruntime  # noqa: PLC0415 - slow to import; the method without weights does without
     except ImportError:
         raise ExtraError.of("onnxruntime", "saliency") from None
     options = onnxruntime.SessionOptions()

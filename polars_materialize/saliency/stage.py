@@ -20,6 +20,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from polars_materialize import warm
 from polars_materialize.errors import ExtraError
 from polars_materialize.saliency.clips import ClipError, file_state
 from polars_materialize.saliency.raw import read_raw
@@ -144,7 +145,8 @@ class Stage:
         if self.programs is not None or all(clip.is_raw for clip in clips):
             return nullcontext()
         try:
-            from polars_materialize.saliency.containers import listening  # noqa: PLC0415 - needs PyAV
+            with warm.importing:
+                from polars_materialize.saliency.containers import listening  # noqa: PLC0415 - needs PyAV
         except ModuleNotFoundError:
             raise ExtraError.of("av", "saliency") from None
         return listening()
@@ -261,10 +263,12 @@ class Stage:
         if clip.is_raw:
             return read_raw(clip, self.sampling)
         if self.programs is not None:
-            from polars_materialize.saliency.programs import read_program  # noqa: PLC0415 - used when given
+            with warm.importing:
+                from polars_materialize.saliency.programs import read_program  # noqa: PLC0415 - used when given
 
             return read_program(clip, self.sampling, self.programs, check)
-        from polars_materialize.saliency.containers import read_container  # noqa: PLC0415 - needs PyAV
+        with warm.importing:
+            from polars_materialize.saliency.containers import read_container  # noqa: PLC0415 - needs PyAV
 
         return read_container(clip, self.sampling, check)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from polars_materialize import warm
 from polars_materialize.errors import OptionError, TableError
 from polars_materialize.signal_mix.reports import (
     SCHEMA,
@@ -76,6 +77,7 @@ def read_baseline(baseline: str | os.PathLike[str] | SignalReport) -> Baseline:
         TableError: If the file is no report of an audit.
     """
     if isinstance(baseline, SignalReport):
+        warm.describe(EarlierReport)
         return Baseline(None, msgspec.convert(msgspec.to_builtins(baseline), EarlierReport))
     try:
         written = os.fspath(baseline)
@@ -95,6 +97,7 @@ def load_baseline(written: str, path: Path) -> Baseline:
     Raises:
         TableError: If it is no report of an audit.
     """
+    warm.describe(EarlierReport)
     try:
         report = msgspec.json.decode(path.read_bytes(), type=EarlierReport)
     except OSError as error:

@@ -5,13 +5,13 @@ The built-in table is `families.json`, in the form that a user's own file has to
 
 from __future__ import annotations
 
-import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from polars_materialize import warm
 from polars_materialize.errors import ManifestError, OptionError, listing
 from polars_materialize.signal_mix.patterns import is_valid, matches
 
@@ -72,7 +72,7 @@ class FamilyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 BUILT_IN = Path(__file__).with_name("families.json")
 
 
-@functools.cache
+@warm.once
 def built_in() -> tuple[Family, ...]:
     """The built-in families, in the order of reports.
 
@@ -80,6 +80,7 @@ def built_in() -> tuple[Family, ...]:
         >>> [family.name for family in built_in()][:3], len(built_in())
         (['canonical_fr', 'error_energy', 'structural_similarity'], 13)
     """
+    warm.describe(FamilyFile)
     return tuple(msgspec.json.decode(BUILT_IN.read_bytes(), type=FamilyFile).families)
 
 
@@ -93,6 +94,7 @@ def read_families(written: str, content: bytes) -> tuple[Family, ...]:
     Raises:
         ManifestError: Names the place in the file.
     """
+    warm.describe(FamilyFile)
     try:
         found = msgspec.json.decode(content.removeprefix(b"\xef\xbb\xbf"), type=FamilyFile)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
+from polars_materialize import warm
 from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError
 from polars_materialize.stores.copies import AT_ONCE, Copies
 from polars_materialize.stores.errors import MissingError, StoreError, in_one_line
@@ -177,7 +178,8 @@ class Url:
         scheme, bucket, key = self.address
         if scheme in BUCKETS:
             return open_bucket(scheme, bucket, self._options), key
-        from polars_materialize.stores.web import Web  # noqa: PLC0415 - few need it, and it is large
+        with warm.importing:
+            from polars_materialize.stores.web import Web  # noqa: PLC0415 - few need it, and it is large
 
         return Web(self._options, encrypted=scheme == "https"), str(self.address)
 

@@ -6,6 +6,7 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from polars_materialize import warm
 from polars_materialize.errors import ExtraError
 from polars_materialize.stores.errors import MissingError, StoreError, reason
 from polars_materialize.stores.options import for_obstore, for_scheme, has_region
@@ -62,8 +63,9 @@ class Bucket:
             StoreError: If options make no sense.
         """
         try:
-            import obstore  # noqa: PLC0415 - an extra
-            from obstore.store import from_url  # noqa: PLC0415
+            with warm.importing:
+                import obstore  # noqa: PLC0415 - an extra
+                from obstore.store import from_url  # noqa: PLC0415
         except ImportError:
             raise ExtraError.of("obstore", "cloud") from None
         self.options = for_scheme(options, scheme)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 import polars as pl
 
+from polars_materialize import warm
 from polars_materialize.errors import TableError
 from polars_materialize.tables import xml
 
@@ -54,7 +55,8 @@ class Chunk:
     @cached_property
     def ends(self) -> npt.NDArray[np.intp]:
         """Where line ends stand in the data."""
-        import numpy as np  # noqa: PLC0415 - only large files need it
+        with warm.importing:
+            import numpy as np  # noqa: PLC0415 - only large files need it
 
         return np.flatnonzero(np.frombuffer(self.data, np.uint8) == LINE_END)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import polars as pl
 
+from polars_materialize import warm
 from polars_materialize.errors import TableError, listing
 from polars_materialize.names import LABEL_KEYS, SCORE_KEYS
 from polars_materialize.tables.dtypes import Profile
@@ -128,7 +129,8 @@ def read_text(file: File, names: Sequence[str], columns: Sequence[str]) -> Itera
     Raises:
         TableError: If a line has too few or too many cells, or is not UTF-8; names the line.
     """
-    import pyarrow as pa  # noqa: PLC0415 - start-up does not need it
+    with warm.importing:
+        import pyarrow as pa  # noqa: PLC0415 - start-up does not need it
 
     head = _header(file)
     # A Python stream here would let pyarrow's reading thread outlive the interpreter's lock.
@@ -149,8 +151,9 @@ def _cells(
     stream: pa.NativeFile, file: File, head: _Header, names: Sequence[str], columns: Sequence[str]
 ) -> Iterator[pl.DataFrame]:
     """The cells of some columns as text, in batches; pyarrow's own error if there is a fault."""
-    from pyarrow import csv as pa_csv  # noqa: PLC0415 - start-up does not need it
-    from pyarrow import large_string  # noqa: PLC0415
+    with warm.importing:
+        from pyarrow import csv as pa_csv  # noqa: PLC0415 - start-up does not need it
+        from pyarrow import large_string  # noqa: PLC0415
 
     # A line of one empty cell is a null in a table of one column, and blank in any other.
     parsing = pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=head.width > 1)
@@ -241,7 +244,8 @@ def _is_plain(data: bytes, body: bytes) -> bool:
 
 
 def _read_gathered(some: Gathered, data: bytes, key_columns: Sequence[str]) -> Gathered:
-    import pyarrow as pa  # noqa: PLC0415 - start-up does not need it
+    with warm.importing:
+        import pyarrow as pa  # noqa: PLC0415 - start-up does not need it
 
     file = some.files[0]
     names, head = header(file), _header(file)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 from urllib.parse import unquote
 
+from polars_materialize import warm
 from polars_materialize.errors import TableError, listing
 from polars_materialize.stores import Place, Url, below, find_objects, is_url, locate
 
@@ -140,7 +141,8 @@ class File:
         """Opens the file's bytes, decompressed."""
         if self.compression is None:
             return self.path.open("rb")
-        import pyarrow as pa  # noqa: PLC0415 - only compressed files need it
+        with warm.importing:
+            import pyarrow as pa  # noqa: PLC0415 - only compressed files need it
 
         # Unlike a plain gzip reader this takes files of several members and refuses truncated ones.
         stream = pa.input_stream(str(self.local()), compression=self.compression)

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
+from polars_materialize import warm
 from polars_materialize.tables import thrift
 from polars_materialize.tables.thrift import BINARY, I16, I32, I64, LIST, STRUCT, List, Struct
 
@@ -222,7 +223,8 @@ class ParquetWriter:
 
 def _arrow_schema(table: bytes, added: bytes, names: Sequence[str]) -> bytes:
     """One Arrow schema of two, as writers keep it: a message of Arrow's own format, in base 64."""
-    import pyarrow as pa  # noqa: PLC0415 - slow to import
+    with warm.importing:
+        import pyarrow as pa  # noqa: PLC0415 - slow to import
 
     one, other = (pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text))) for text in (table, added))
     fields = {name: one.field(name) for name in one.names} | {name: other.field(name) for name in other.names}

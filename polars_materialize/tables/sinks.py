@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import polars as pl
 
+from polars_materialize import warm
 from polars_materialize.errors import MaterializeError, OutputError, did_you_mean, listing
 from polars_materialize.stores import check_storage_options, in_one_line
 from polars_materialize.tables.batches import each_batch
@@ -292,7 +293,8 @@ def _sink(frame: pl.LazyFrame, file: File, stream: BinaryIO, metadata: Mapping[s
 
 def _sink_document(frame: pl.LazyFrame, file: File, stream: BinaryIO) -> None:
     """Writes `{"rows": [...]}`, one row a line."""
-    import pyarrow as pa  # noqa: PLC0415 - only this format needs it
+    with warm.importing:
+        import pyarrow as pa  # noqa: PLC0415 - only this format needs it
 
     own = os.fdopen(os.dup(stream.fileno()), "wb")  # pyarrow closes what it is given
     with pa.output_stream(own, compression=file.compression) as out:

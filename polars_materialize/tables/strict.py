@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
+from polars_materialize import warm
 from polars_materialize.tables import dtypes, jsonl
 from polars_materialize.tables.parallel import in_order
 
@@ -71,7 +72,9 @@ def read_all(chunks: Iterable[Chunk]) -> Iterator[Part]:
         found.merge(part.profile)
         yield part
     if "pyarrow" in sys.modules:  # it would keep for itself what others have use for
-        sys.modules["pyarrow"].default_memory_pool().release_unused()
+        with warm.importing:  # another thread may have imported half of it
+            import pyarrow as pa  # noqa: PLC0415
+        pa.default_memory_pool().release_unused()
 
 
 def _read(item: tuple[Chunk, dtypes.Schema]) -> Part:
@@ -96,8 +99,9 @@ def read(chunk: Chunk, schema: dtypes.Schema) -> pl.DataFrame | None:
     lines = _objects(chunk)
     if not lines or not _is_utf8(chunk.data):
         return None
-    import pyarrow as pa  # noqa: PLC0415 - only large files of JSON lines need it
-    import pyarrow.json as pa_json  # noqa: PLC0415
+    with warm.importing:
+        import pyarrow as pa  # noqa: PLC0415 - only large files of JSON lines need it
+        import pyarrow.json as pa_json  # noqa: PLC0415
 
     try:
         table = pa_json.read_json(
@@ -132,7 +136,8 @@ def _objects(chunk: Chunk) -> int:
     Within an object no `}` and `{` stand side by side, so then none goes over a line's end. If there are as
     many objects as lines, each line is one. (This comes first: pyarrow 26 crashes on a line `null`.)
     """
-    import numpy as np  # noqa: PLC0415 - only large files of JSON lines need it
+    with warm.importing:
+        import numpy as np  # noqa: PLC0415 - only large files of JSON lines need it
 
     data = np.frombuffer(chunk.data, np.uint8)
     ends = chunk.ends
