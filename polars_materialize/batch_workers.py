@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from polars_materialize import provenance
-from polars_materialize.errors import MaterializeError
+from polars_materialize.errors import MaterializeError, is_panic, unexpected
 from polars_materialize.executors import refuse_other_versions, run_all
 from polars_materialize.provenance import Described, Hasher
 from polars_materialize.runs import Context, Memo, builtins
@@ -39,8 +39,10 @@ def attempt(run: Callable[[Table, Context], msgspec.Struct], table: Table, conte
         return builtins(run(table, context)), None
     except MaterializeError as error:
         return None, str(error)
-    except Exception as error:  # noqa: BLE001 - whatever breaks one table must not stop the others
-        return None, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+    except BaseException as error:
+        if not (isinstance(error, Exception) or is_panic(error)):
+            raise
+        return None, unexpected(error)  # whatever breaks one table must not stop the others
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,11 @@ class Chain:
             if what not in known:
                 try:
                     known[what] = side.distinct_values(lf).collect()
-                except (pl.exceptions.PolarsError, OSError) as error:  # a store or a disk that went away
+                except (
+                    pl.exceptions.PolarsError,
+                    pl.exceptions.PanicException,
+                    OSError,
+                ) as error:  # a store or a disk that went away
                     raise TableError(table, f"cannot be read: {in_one_line(error)}") from None
             found.append(plan.evidence(known[what]))
             if side.drops:

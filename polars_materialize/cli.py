@@ -29,7 +29,7 @@ from polars_materialize.cli_options import (
     table_options,
     worker_options,
 )
-from polars_materialize.errors import MaterializeError, OptionError, OutputError
+from polars_materialize.errors import MaterializeError, OptionError, OutputError, is_panic, unexpected
 from polars_materialize.options import (
     LabelFile,
     LabelOptions,
@@ -424,12 +424,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         click.echo(f"error: {error.filename or 'files'}: {error.strerror or error}", err=True)
         return 1
-    except Exception as error:  # a bug of ours is no reason to show a user its insides
+    except BaseException as error:  # a bug is no reason to show a user its insides
+        if not (isinstance(error, Exception) or is_panic(error)):
+            raise
         if os.environ.get("POLARS_MATERIALIZE_TRACEBACK"):
             raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        click.echo(
-            f"error: unexpected {reason} (this is a bug; POLARS_MATERIALIZE_TRACEBACK=1 shows where)",
-            err=True,
+        bug = (
+            ""
+            if isinstance(error, MemoryError)
+            else " (this is a bug; POLARS_MATERIALIZE_TRACEBACK=1 shows where)"
         )
+        click.echo(f"error: {unexpected(error)}{bug}", err=True)
         return 1

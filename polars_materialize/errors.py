@@ -14,11 +14,12 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import polars as pl
 
@@ -60,6 +61,48 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n", 1)[0]
 
 
+PANIC = "a library failed inside"
+"""What is said of a panic, which is a bug of a library or an input that it does not expect."""
+
+
+def is_panic(error: BaseException) -> bool:
+    """Tell whether an error is a panic of a library in Rust; each has a class of its own, and none an `Exception`.
+
+    Example:
+        >>> is_panic(ValueError("no"))
+        False
+    """
+    return type(error).__name__ == "PanicException"
+
+
+def unexpected(error: BaseException) -> str:
+    """Say in one line what an error is that nobody has thought of.
+
+    Example:
+        >>> unexpected(KeyError("a\\nb")), unexpected(MemoryError())
+        ("unexpected KeyError: 'a\\\\nb'", 'there is not enough memory')
+    """
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    reason = " ".join(str(error).split())
+    return f"{PANIC}: {reason}" if is_panic(error) else f"unexpected {type(error).__name__}: {reason}"
+
+
+@contextlib.contextmanager
+def no_panics() -> Iterator[None]:
+    """Raise a panic of a library as an error of this package.
+
+    Raises:
+        LibraryError: Then.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise LibraryError(unexpected(error)) from None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names the nearest of `known`, or nothing.
 
@@ -95,6 +138,12 @@ def _revive(kind: type[MaterializeError], message: str, fields: dict[str, Any]) 
     error = kind.__new__(kind)
     MaterializeError.__init__(error, message, **fields)
     return error
+
+
+class LibraryError(MaterializeError):
+    """A library failed inside, in a way that it has no error for: Rust calls it a panic."""
+
+    code = "library"
 
 
 class OptionError(MaterializeError):

@@ -12,7 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from polars_materialize.clusters import client_of, count_threads, dask, is_there
-from polars_materialize.errors import MaterializeError, OptionError, WorkersError, first_line
+from polars_materialize.errors import (
+    MaterializeError,
+    OptionError,
+    WorkersError,
+    first_line,
+    is_panic,
+    unexpected,
+)
 from polars_materialize.processes import Jobs
 
 if TYPE_CHECKING:
@@ -162,12 +169,10 @@ def _call(function: Callable[[Item], Value], item: Item) -> tuple[Value | None, 
         return function(item), None, None
     except MaterializeError as error:
         return None, None, error
-    except Exception as error:  # noqa: BLE001 - whatever one item breaks must not stop the others
-        return None, _unexpected(error), None
-
-
-def _unexpected(error: BaseException) -> str:
-    return f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+    except BaseException as error:
+        if not (isinstance(error, Exception) or is_panic(error)):
+            raise
+        return None, unexpected(error), None  # whatever one item breaks must not stop the others
 
 
 class _Run(Generic[Item]):
@@ -243,12 +248,12 @@ class _Run(Generic[Item]):
         if failure is not None:
             died = _is_death(failure)
             if not died and not self._well:
-                raise WorkersError(f"the workers cannot run a task: {_unexpected(failure)}") from None
+                raise WorkersError(f"the workers cannot run a task: {unexpected(failure)}") from None
             if index not in self._tried:
                 self._tried.add(index)
                 self._suspects.append((index, item))
                 return
-            yield index, Outcome(problem=DIED if died else _unexpected(failure))
+            yield index, Outcome(problem=DIED if died else unexpected(failure))
             return
         value, problem, error = future.result()
         if error is not None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, get_args
 import polars as pl
 
 from polars_materialize import guards, keys
-from polars_materialize.errors import OptionError
+from polars_materialize.errors import OptionError, no_panics
 from polars_materialize.names import refuse_patterns, spare_names
 from polars_materialize.reports import KeyCounts
 
@@ -200,15 +200,17 @@ def join(frame: Frame, plan_of: Callable[[pl.Schema], Plan], when: Guards = "laz
     if when not in get_args(Guards):
         raise OptionError(f"guards: {when!r}; expected one of {' '.join(get_args(Guards))}", option="guards")
     lf = frame.lazy()
-    plan = plan_of(lf.collect_schema())
-    values = plan.side.distinct_values(lf)
-    if isinstance(frame, pl.DataFrame):
-        return plan.side.attach(lf, plan.evidence(values.collect()).frame.lazy()).collect()
-    if when == "now":
-        return plan.side.attach(lf, plan.evidence(values.collect()).frame.lazy())
+    with no_panics():
+        plan = plan_of(lf.collect_schema())
+        values = plan.side.distinct_values(lf)
+        if isinstance(frame, pl.DataFrame):
+            return plan.side.attach(lf, plan.evidence(values.collect()).frame.lazy()).collect()
+        if when == "now":
+            return plan.side.attach(lf, plan.evidence(values.collect()).frame.lazy())
     # Hidden from the optimiser, which would else keep all of a table that is itself a join in memory: it
     # would serve the key pass and the join from one cache (1.2 GB became 2.6 GB at 10 million rows).
-    evidence = pl.defer(lambda: plan.evidence(values.collect()).frame, schema=plan.side.evidence_schema)
+    read = no_panics()(lambda: plan.evidence(values.collect()).frame)
+    evidence = pl.defer(read, schema=plan.side.evidence_schema)
     return plan.side.attach(lf, evidence)
 
 

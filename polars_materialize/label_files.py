@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 
 from polars_materialize import fields, keys
-from polars_materialize.errors import OptionError, TableError, did_you_mean, listing
+from polars_materialize.errors import OptionError, TableError, did_you_mean, listing, no_panics
 from polars_materialize.formats import (
     LabelFormat,
     check_columns,
@@ -102,7 +102,7 @@ def scan_labels(
     )
     options = check_storage_options(storage_options)
     found = find_labels(list_labels(labels), defaults, local_folder(base_dir), options)
-    return pl.defer(lambda: read_labels(found), schema=LABEL_SCHEMA)
+    return pl.defer(no_panics()(lambda: read_labels(found)), schema=LABEL_SCHEMA)
 
 
 def list_labels(labels: LabelLike | Iterable[LabelLike]) -> list[LabelFile]:

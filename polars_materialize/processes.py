@@ -14,7 +14,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from polars_materialize.errors import OptionError, WorkersError
+from polars_materialize.errors import OptionError, WorkersError, is_panic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -292,8 +292,10 @@ def _reply(content: bytes) -> bytes:
     try:
         function, args, kwargs = pickle.loads(content)  # noqa: S301 - of the process that started this one
         return pickle.dumps((function(*args, **kwargs), None))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it goes to who asked
-        try:
+    except BaseException as error:
+        if not (isinstance(error, Exception) or is_panic(error)):
+            raise
+        try:  # whatever it is, it goes to who asked
             content = pickle.dumps((None, error))
             pickle.loads(content)  # noqa: S301 - some errors can be written but not read
         except Exception:  # noqa: BLE001

@@ -17,7 +17,7 @@ import msgspec
 
 from polars_materialize import reports
 from polars_materialize.chains import Attached, Chain
-from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError
+from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError, no_panics
 from polars_materialize.outputs import Joined, Outputs, check_target
 from polars_materialize.paths import Readers
 from polars_materialize.provenance import Hasher, Inputs, file_state, run_provenance
@@ -211,7 +211,7 @@ def single_run(
     """What a run of one table is part of, for as long as it lasts."""
     options = check_storage_options(storage_options)
     base = local_folder(base_dir)
-    with Hasher() if hashed else contextlib.nullcontext() as hasher:
+    with no_panics(), Hasher() if hashed else contextlib.nullcontext() as hasher:
         yield Context(
             entrypoint,
             argv=argv,

@@ -23,6 +23,7 @@ from polars_materialize.errors import (
     TableError,
     did_you_mean,
     listing,
+    no_panics,
 )
 from polars_materialize.formats import (
     Duplicates,
@@ -144,6 +145,7 @@ def scan_scores(
     options = check_storage_options(storage_options)
     sources = find_sidecars(list_sidecars(scores), local_folder(base_dir), options)
 
+    @no_panics()
     def read() -> pl.DataFrame:
         return read_scores(sources, score_key_field=score_key_field, score_field=score_field)
 

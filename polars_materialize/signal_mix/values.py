@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from polars_materialize.errors import MaterializeError, TableError, first_line
+from polars_materialize.errors import MaterializeError, TableError
+from polars_materialize.stores import in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -133,8 +134,8 @@ def _batches(frame: pl.LazyFrame, height: int, label: str) -> Iterator[pl.DataFr
             batch = next(batches, None)
         except MaterializeError:
             raise
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise TableError(label, f"cannot be read: {first_line(error)}") from None
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            raise TableError(label, f"cannot be read: {in_one_line(error)}") from None
         if batch is None:
             return
         yield batch
@@ -150,8 +151,8 @@ def collect(frame: pl.LazyFrame, label: str) -> pl.DataFrame:
         return frame.collect()
     except MaterializeError:
         raise
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise TableError(label, f"cannot be read: {first_line(error)}") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise TableError(label, f"cannot be read: {in_one_line(error)}") from None
 
 
 def _block(frame: pl.DataFrame) -> Floats:

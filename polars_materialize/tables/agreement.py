@@ -108,7 +108,7 @@ def refuse_misfits(
     )
     try:
         lost = rows.select(firsts).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise TableError(files[place].written, f"cannot be read: {in_one_line(error)}") from None
     for name in lost.columns:
         value, (dtype, first) = lost.get_column(name).cast(pl.String).item(), typed[name]

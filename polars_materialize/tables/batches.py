@@ -21,14 +21,14 @@ def each_batch(frame: pl.LazyFrame, take: Callable[[pl.DataFrame], None]) -> Non
         >>> each_batch(pl.LazyFrame({"a": [1, 2]}), lambda batch: print(batch.rows()))
         [(1,), (2,)]
     """
-    problem: Exception | None = None
+    problem: BaseException | None = None
 
     def guarded(batch: pl.DataFrame) -> None:
         nonlocal problem
         if problem is None:
             try:
                 take(batch)
-            except Exception as error:  # noqa: BLE001 - raised below
+            except BaseException as error:  # noqa: BLE001 - raised below
                 problem = error
 
     frame.sink_batches(guarded, maintain_order=True)

@@ -174,7 +174,7 @@ def _is_empty(rows: pl.LazyFrame) -> bool:
 def _first(file: File, rows: pl.LazyFrame) -> pl.DataFrame:
     try:
         return rows.collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise TableError(file.written, f"cannot be read: {in_one_line(error)}") from None
 
 

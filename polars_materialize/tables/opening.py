@@ -71,7 +71,7 @@ def inspect(file: File, key_columns: Sequence[str], kept: Kept) -> dtypes.Profil
         if file.format == "csv":
             return csv.infer(file, key_columns)
         rows = _infer_json(file, profile, kept)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise TableError(file.written, f"cannot be read: {in_one_line(error)}") from None
     if not rows and file.format == "jsonl":
         raise TableError(file.written, chunks.EMPTY)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from polars.io.plugins import register_io_source
 
+from polars_materialize.errors import no_panics
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -61,7 +63,7 @@ def lazily(read: Callable[[list[str]], Iterator[pl.DataFrame]], schema: pl.Schem
         n_rows: int | None,
         batch_size: int | None,  # noqa: ARG001 - a hint
     ) -> Iterator[pl.DataFrame]:
-        with _running:
+        with _running, no_panics():  # Polars would make a panic of its own of one
             for frame in read(schema.names() if with_columns is None else with_columns):
                 head = frame if n_rows is None else frame.head(n_rows)
                 n_rows = None if n_rows is None else n_rows - head.height

@@ -103,7 +103,7 @@ def _read_gathered(group: csv.Gathered, key_columns: Sequence[str]) -> Iterator[
 def _read_file(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:
     try:
         yield from _read_rows(file, key_columns)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise TableError(file.written, f"cannot be read: {in_one_line(error)}") from None
 
 

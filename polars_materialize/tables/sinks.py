@@ -194,7 +194,7 @@ def write_partitions(
         for path in part.rglob("*.parquet"):
             with path.open("rb+") as stream:
                 os.fsync(stream.fileno())
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         problem = f"{file.written}: could not be written: {in_one_line(error)}"
         raise OutputError(problem, path=file.written) from None
 
@@ -272,7 +272,7 @@ def _writing(file: File, part: Path) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
     except MaterializeError:
         raise
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         problem = f"{file.written}: could not be written: {in_one_line(error)}"
         raise OutputError(problem, path=file.written) from None
 
