@@ -82,11 +82,8 @@ class Chain:
             if what not in known:
                 try:
                     known[what] = side.distinct_values(lf).collect()
-                except (
-                    pl.exceptions.PolarsError,
-                    pl.exceptions.PanicException,
-                    OSError,
-                ) as error:  # a store or a disk that went away
+                # A store or a disk may have gone away.
+                except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
                     raise TableError(table, f"cannot be read: {in_one_line(error)}") from None
             found.append(plan.evidence(known[what]))
             if side.drops:

@@ -429,10 +429,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         if os.environ.get("POLARS_MATERIALIZE_TRACEBACK"):
             raise
-        bug = (
-            ""
-            if isinstance(error, MemoryError)
-            else " (this is a bug; POLARS_MATERIALIZE_TRACEBACK=1 shows where)"
-        )
-        click.echo(f"error: {unexpected(error)}{bug}", err=True)
+        hint = " (this is a bug; POLARS_MATERIALIZE_TRACEBACK=1 shows where)"
+        click.echo(f"error: {unexpected(error)}{'' if isinstance(error, MemoryError) else hint}", err=True)
         return 1

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
@@ -61,12 +62,20 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n", 1)[0]
 
 
-PANIC = "a library failed inside"
-"""What is said of a panic, which is a bug of a library or an input that it does not expect."""
+def panic_reason(error: BaseException) -> str:
+    """Say in one line what a panic tells, without Rust's words around it.
+
+    Example:
+        >>> panic_reason(Exception('an `Err` value: E(ErrString("no such type"))'))
+        'a library failed inside: no such type'
+    """
+    text = " ".join(str(error).split())
+    inner = re.search(r'ErrString\("(.+?)"\)', text)
+    return f"a library failed inside: {inner[1] if inner else text}"
 
 
 def is_panic(error: BaseException) -> bool:
-    """Tell whether an error is a panic of a library in Rust; each has a class of its own, and none an `Exception`.
+    """Tell whether an error is a panic of a library in Rust: no `Exception`, of a class for each library.
 
     Example:
         >>> is_panic(ValueError("no"))
@@ -84,8 +93,9 @@ def unexpected(error: BaseException) -> str:
     """
     if isinstance(error, MemoryError):
         return "there is not enough memory"
-    reason = " ".join(str(error).split())
-    return f"{PANIC}: {reason}" if is_panic(error) else f"unexpected {type(error).__name__}: {reason}"
+    if is_panic(error):
+        return panic_reason(error)
+    return f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 @contextlib.contextmanager

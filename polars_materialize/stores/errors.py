@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from polars_materialize.errors import PANIC, first_line, is_panic
+from polars_materialize.errors import first_line, is_panic, panic_reason
 from polars_materialize.stores.options import redact
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def in_one_line(error: BaseException) -> str:
     """
     text = str(error)
     if is_panic(error):
-        return f"{PANIC}: {first_line(error)}"
+        return panic_reason(error)
     if ASKED not in text:
         return first_line(error)
     gone = re.search(r"Object at location (.+?) not found", text)
