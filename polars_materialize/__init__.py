@@ -17,7 +17,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from polars_materialize._version import __version__
-from polars_materialize.warm import importing
 
 if TYPE_CHECKING:
     from polars_materialize.batches import run_batch
@@ -127,6 +126,8 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     """Imports the home of a public name when it is first asked for, which keeps start-up light."""
     if name in _HOMES:
+        from polars_materialize.warm import importing  # noqa: PLC0415 - the program starts without it
+
         with importing:
             value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = value

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from polars_materialize.cli import run
+from polars_materialize.program import run
 
 run()

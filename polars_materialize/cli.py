@@ -5,17 +5,13 @@ Nothing heavy is imported before a command runs, so that `--help` is quick.
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import gc
 import os
-import signal
 import sys
-import threading
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from polars_materialize import signals
 from polars_materialize._version import __version__
 from polars_materialize.cli_options import (
     FEATURES,
@@ -43,12 +39,9 @@ from polars_materialize.progress import Progress
 from polars_materialize.signal_mix.options import SignalOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from polars_materialize.reports import SaliencyAudit, ScoreAudit
-
-GARBAGE_OBJECTS = 50_000
-"""After how many new objects Python looks for garbage; most of the first are those of libraries."""
 
 FAILURES = 10
 """How many clips without a result a single run shows."""
@@ -358,36 +351,6 @@ def _run_batch(
         raise click.exceptions.Exit(1)
 
 
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Lets a polite `kill` end a run as Ctrl-C does, so that no half-written file stays behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def run() -> NoReturn:
-    """The program: runs the command line, and ends with its exit status.
-
-    It ends without taking apart what is in memory, which would take a tenth of a second for nothing.
-    """
-    gc.set_threshold(GARBAGE_OBJECTS, 20, 20)
-    status = main()
-    atexit._run_exitfuncs()  # they remove temporary files
-    try:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:  # closed by whoever began it
-                stream.flush()
-    except OSError:  # whoever read it has gone
-        sys.exit(status)
-    os._exit(status)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line, and returns its exit status.
 
@@ -401,7 +364,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        with _terminable():
+        with signals.interrupting():
             return cli.main(args, prog_name="polars-materialize", standalone_mode=False, obj=args) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         where = error.ctx.command_path if error.ctx else "polars-materialize"
@@ -419,7 +382,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         click.echo(f"error: {error}", err=True)
         return 1
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was being written is left as it was", err=True)
+        click.echo(signals.LINE, err=True)
         return 130
     except OSError as error:
         click.echo(f"error: {error.filename or 'files'}: {error.strerror or error}", err=True)

@@ -14,6 +14,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
+from polars_materialize import signals
 from polars_materialize.errors import OptionError, WorkersError, is_panic
 
 if TYPE_CHECKING:
@@ -253,14 +254,14 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Keeps Ctrl-C, which a terminal sends to all processes, from one that is started meanwhile.
+    """Keeps what a terminal sends to all processes from one that is started meanwhile.
 
     This process ends its workers, once it has been told itself.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(signals.ENDING) - {signal.SIGTERM})
     try:
         yield
     finally:
@@ -269,13 +270,22 @@ def _without_interrupts() -> Iterator[None]:
 
 def _serve(connection: Connection[bytes, bytes]) -> None:
     """What a worker does: tasks, one after another, until nobody is there to ask."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is in work is cleared away
-    threading.Thread(target=_end_with_parent, daemon=True, name="parent").start()
-    with contextlib.suppress(KeyboardInterrupt, EOFError, OSError):
+    serving = True
+
+    def stop(*_: Any) -> None:
+        if serving:  # so that what is in work is cleared away; else it ends already
+            raise KeyboardInterrupt
+
+    try:
+        for number in signals.ENDING:
+            signal.signal(number, stop if number == signal.SIGTERM else signal.SIG_IGN)
+        signals.keep_interrupts(signal.SIGTERM)
+        threading.Thread(target=_end_with_parent, daemon=True, name="parent").start()
         connection.send_bytes(b"ready")
         while True:
             connection.send_bytes(_reply(connection.recv_bytes()))
+    except (KeyboardInterrupt, EOFError, OSError):
+        serving = False
 
 
 def _end_with_parent() -> None:

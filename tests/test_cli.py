@@ -439,7 +439,7 @@ def test_what_does_no_work_imports_nothing_heavy(code):
 @pytest.mark.parametrize(("words", "status"), [("--version", 0), ("nope", 2), ("formats nope", 2)])
 def test_the_program_ends_with_the_status_and_what_was_to_be_done_at_its_end(words, status):
     code = (
-        "import atexit, sys, threading; from polars_materialize.cli import run\n"
+        "import atexit, sys, threading; from polars_materialize.program import run\n"
         "atexit.register(print, 'cleaned up')\n"
         f"sys.argv[1:] = {words.split()!r}\n"
         "run()"
