@@ -96,7 +96,7 @@ def run_tables(
         argv=tuple(context.argv),
         base_dir=here / (context.base_dir or ""),
         manifest=None if context.manifest is None else (context.manifest[0], here / context.manifest[1]),
-        mark=f"{secrets.token_hex(4)}-",
+        mark=secrets.token_hex(4),
         versions=provenance.versions(),
         storage_options=context.storage_options,
     )
@@ -159,7 +159,7 @@ _shared = _Shared()
 def _clear(mark: str, outputs: Iterable[Path]) -> None:
     """Removes what workers that were killed have left half-written."""
     for folder in {_fixed_folder(os.path.realpath(path)) for path in outputs}:
-        for path in folder.rglob(f".*.{mark}*.part"):
+        for path in folder.rglob(f".*-{mark}-*.part"):
             with contextlib.suppress(OSError):
                 path.unlink() if path.is_file() else shutil.rmtree(path)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from polars_materialize import warm
 from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError
-from polars_materialize.stores.copies import AT_ONCE, Copies
+from polars_materialize.stores.copies import AT_ONCE, Copies, new_prefix
 from polars_materialize.stores.errors import MissingError, StoreError, in_one_line
 from polars_materialize.stores.objects import Bucket, State, open_bucket
 from polars_materialize.stores.options import StorageOptions, check_storage_options, for_polars
@@ -287,7 +287,7 @@ def uploaded(url: Url) -> Iterator[Path]:
     """
     refuse_output(url.written)
     url.check_writable()
-    with tempfile.TemporaryDirectory(prefix="polars-materialize-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix=new_prefix(), ignore_cleanup_errors=True) as folder:
         part = Path(folder) / "part"
         yield part
         url.upload(part)

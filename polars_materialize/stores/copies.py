@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import tempfile
 import threading
@@ -10,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from polars_materialize.leftovers import left_by_the_dead, new_owned
 from polars_materialize.stores.errors import StoreError
 
 if TYPE_CHECKING:
@@ -18,8 +21,18 @@ if TYPE_CHECKING:
 AHEAD_BYTES = 1 << 20
 """Up to which size the next objects of a listing are fetched too."""
 AHEAD = 64
+PREFIX = "polars-materialize-"
 AT_ONCE = 16
 """How many requests wait for a store at a time: it takes long to answer, and nothing of a core."""
+
+
+def new_prefix() -> str:
+    """Make the beginning of a temporary folder's name; folders of processes that were killed are removed."""
+    for path in left_by_the_dead(tempfile.gettempdir()):
+        with contextlib.suppress(OSError):
+            if path.name.startswith(PREFIX) and path.lstat().st_uid == os.getuid():
+                shutil.rmtree(path)
+    return f"{PREFIX}{new_owned()}-"
 
 
 class Source(Protocol):
@@ -102,7 +115,7 @@ class Copies:
         """The folder of the copies."""
         if self._folder is None:
             try:
-                self._folder = Path(tempfile.mkdtemp(prefix="polars-materialize-"))
+                self._folder = Path(tempfile.mkdtemp(prefix=new_prefix()))
             except OSError as error:
                 problem = f"no folder for a copy in {tempfile.gettempdir()}: {error.strerror}"
                 raise StoreError(problem) from None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
+import re
 import shutil
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
 from polars_materialize.errors import OutputError
+from polars_materialize.leftovers import left_by_the_dead, new_owned
 from polars_materialize.stores import Url, uploaded
 
 if TYPE_CHECKING:
@@ -27,7 +28,38 @@ FOOTER_KEY = "polars_materialize.audit"
 """Where a Parquet output keeps its own audit, less its provenance: that lists every input file."""
 
 staging_mark = ContextVar("staging_mark", default="")
-"""What the names of files in the making hold, so that those of a process that was killed can be told."""
+"""What the names of files in the making hold that are of one batch, whatever process of it makes them."""
+
+NAME_BYTES = 255
+"""How long a name may be on most file systems."""
+
+_BESIDE = re.compile(r"\.(?P<name>.+)\.[0-9a-f-]+\.(?P<kind>part|old)", re.DOTALL)
+
+
+def _beside(target: Path, kind: Literal["part", "old"]) -> Path:
+    """A name beside a target that nobody has, hidden, and that says whose it is."""
+    end = f".{new_owned(staging_mark.get())}.{kind}"
+    name = target.name
+    if len(os.fsencode(name)) + 1 + len(end) > NAME_BYTES:
+        name = os.fsencode(name)[: NAME_BYTES - 1 - len(end)].decode(errors="ignore")
+    return target.with_name(f".{name}{end}")
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed processes have left in a folder; what they had put aside comes back."""
+    for path in left_by_the_dead(folder):
+        found = _BESIDE.fullmatch(path.name)
+        if found is None:
+            continue
+        with contextlib.suppress(OSError):
+            target = path.with_name(found["name"])
+            if found["kind"] == "old" and not target.exists():
+                if len(os.fsencode(path.name)) < NAME_BYTES - 4:  # else its own name may have been cut
+                    path.rename(target)  # the process was killed between two renames
+            elif path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 @contextlib.contextmanager
@@ -40,9 +72,9 @@ def staged_folder(written: str, path: Path) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     if not target.name:
         raise OutputError(f"{written}: is the root of all files; expected a folder of its own", path=written)
-    mark = secrets.token_hex(4)
-    part, old = (target.with_name(f".{target.name}.{mark}.{kind}") for kind in ("part", "old"))
+    part, old = _beside(target, "part"), _beside(target, "old")
     try:
+        clear_leftovers(target.parent)
         _refuse_other_folder(written, target)
         target.parent.mkdir(parents=True, exist_ok=True)
         yield part
@@ -111,13 +143,14 @@ def staged(written: str, path: Place) -> Iterator[Path]:
             raise OutputError(f"{written}: could not be written: {reason}", path=written) from None
         return
     target = Path(os.path.realpath(path))  # a link keeps pointing where it points
-    part = target.with_name(f".{target.name}.{staging_mark.get()}{secrets.token_hex(4)}.part")
+    part = _beside(target, "part")
     try:
         if target.is_dir():
             raise OutputError(f"{written}: is a folder; expected a file", path=written)
         if target.exists() and not target.is_file():
             raise OutputError(f"{written}: is a device or a pipe; expected a file", path=written)
         target.parent.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(target.parent)
         yield part
         part.replace(target)
     except OSError as error:
