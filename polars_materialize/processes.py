@@ -15,7 +15,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from polars_materialize import signals
-from polars_materialize.errors import OptionError, WorkersError, is_panic
+from polars_materialize.errors import LibraryError, OptionError, WorkersError, is_panic, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -306,7 +306,7 @@ def _reply(content: bytes) -> bytes:
         if not (isinstance(error, Exception) or is_panic(error)):
             raise
         try:  # whatever it is, it goes to who asked
-            content = pickle.dumps((None, error))
+            content = pickle.dumps((None, LibraryError(unexpected(error)) if is_panic(error) else error))
             pickle.loads(content)  # noqa: S301 - some errors can be written but not read
         except Exception:  # noqa: BLE001
             content = pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from polars_materialize.errors import no_panics
 from polars_materialize.joins import SOURCE, Frame, Guards, join
 from polars_materialize.saliency_joins import plan_saliency
 from polars_materialize.saliency_stages import VALUES, load_stage, make_options
@@ -146,6 +147,7 @@ def add_saliency(
     )
 
 
+@no_panics()
 def measure_saliency(
     clips: pl.DataFrame | pl.LazyFrame,
     *,

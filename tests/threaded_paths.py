@@ -19,8 +19,8 @@ from pathlib import Path
 
 SWITCH_S = 1e-6
 CLIPS = 6
-BIG = 60_000
-"""Rows of JSON lines that are some MB: small files are read by one thread."""
+BIG = 20_000
+"""Rows of JSON lines that are a MB: small files are read by one thread."""
 
 
 def fill(folder):
@@ -37,7 +37,7 @@ def fill(folder):
     features.write_parquet(folder / "features.parquet")
     for n in ("", "2", "3"):
         features.with_columns(mos=pl.lit(3.5)).write_csv(folder / f"labels{n}.csv")
-    pl.concat([names] * 3).with_columns(vmaf=pl.int_range(pl.len()) / 3).write_ndjson(folder / "chunks.jsonl")
+    pl.concat([names] * 6).with_columns(vmaf=pl.int_range(pl.len()) / 3).write_ndjson(folder / "chunks.jsonl")
     for kind in ("jsonl", "csv", "parquet", "json"):
         (folder / kind).mkdir()
         for n in range(4):
@@ -99,7 +99,7 @@ def together(*calls):
 
 
 def sidecars():
-    """Sidecars of some MB, hashed beside."""
+    """Sidecars of a MB, hashed beside."""
     given = [f"--scores={scorer}.jsonl" for scorer in ("dover", "qalign", "musiq")]
     command(
         "second-opinion",

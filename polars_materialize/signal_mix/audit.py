@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from polars_materialize.errors import OptionError, counted, listing
+from polars_materialize.errors import OptionError, counted, listing, no_panics
 from polars_materialize.names import refuse_patterns
 from polars_materialize.provenance import run_provenance
 from polars_materialize.signal_mix import findings
@@ -53,6 +53,7 @@ class Table:
     path: str | None = None
 
 
+@no_panics()
 def audit_signals(
     frames: Frames,
     *,

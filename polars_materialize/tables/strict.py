@@ -163,7 +163,8 @@ def _is_utf8(data: bytes) -> bool:
 
 def _arrow(dtype: pl.DataType) -> pa.DataType:
     """What pyarrow's reader calls a dtype."""
-    import pyarrow as pa  # noqa: PLC0415
+    with warm.importing:
+        import pyarrow as pa  # noqa: PLC0415
 
     if isinstance(dtype, pl.List):
         return pa.list_(_arrow(dtypes.instance(dtype.inner)))
