@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from polars_materialize.reports import KeyCounts, LabelSource
 
 
-
 @dataclass(frozen=True)
 class LabelEvidence:
     """Labels for the distinct key values of one table, checked.

@@ -1103,7 +1103,11 @@ def test_text_of_a_run_is_plain_text_in_its_file(tmp_path, suffix):
 
     pm.materialize_scores(tmp_path / f"f{suffix}", f"m={tmp_path / 's.jsonl'}", tmp_path / "o.parquet")
     pm.materialize_labels(
-        tmp_path / "o.parquet", tmp_path / "l.csv", tmp_path / "p.parquet", min_match_rate=0, label_scale="1:5"
+        tmp_path / "o.parquet",
+        tmp_path / "l.csv",
+        tmp_path / "p.parquet",
+        min_match_rate=0,
+        label_scale="1:5",
     )
 
     texts = {
@@ -1115,6 +1119,29 @@ def test_text_of_a_run_is_plain_text_in_its_file(tmp_path, suffix):
     assert len(texts) == 5
     described = duckdb.execute(f"describe select * from '{tmp_path / 'p.parquet'}'").fetchall()
     assert {kind for name, kind, *_ in described if name in texts} == {"VARCHAR"}
+
+
+def test_intervals_are_refused_by_name_without_a_panic(tmp_path, capfd):
+    path = tmp_path / "iv.parquet"
+    duckdb.sql(f"copy (select 'a' clip_id, interval 1 day iv, [interval 2 day] ivs) to '{path}'")
+
+    with pytest.raises(errors.TableError, match=r"iv\.parquet: the columns 'iv', 'ivs' hold intervals"):
+        pm.scan_table(path)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.arrow"])
+def test_a_panic_is_an_error_that_names_the_file(tmp_path, monkeypatch, name):
+    pm.sink_table(pl.DataFrame({"clip_id": ["a"]}), tmp_path / name)
+
+    def panic(*_, **__):
+        raise pl.exceptions.PanicException("index out of bounds")
+
+    monkeypatch.setattr(pl, "scan_parquet", panic)
+    monkeypatch.setattr(pl, "scan_ipc", panic)
+
+    with pytest.raises(errors.TableError, match=rf"{name}: cannot be read: .* index out of bounds"):
+        pm.scan_table(tmp_path / name)
 
 
 # --- complete or not at all ---------------------------------------------------------------------------

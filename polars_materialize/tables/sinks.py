@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, BinaryIO
 import polars as pl
 
 from polars_materialize.errors import MaterializeError, OutputError, did_you_mean, listing
-from polars_materialize.stores import check_storage_options, in_one_line
+from polars_materialize.stores import check_storage_options
 from polars_materialize.tables.batches import each_batch
 from polars_materialize.tables.dtypes import instance
+from polars_materialize.tables.failures import FAILURES, in_words
 from polars_materialize.tables.files import HIVE_NULL, TEXT_FORMATS, File
 from polars_materialize.tables.staging import NO_ROWS, staged
 
@@ -193,8 +194,8 @@ def write_partitions(
         for path in part.rglob("*.parquet"):
             with path.open("rb+") as stream:
                 os.fsync(stream.fileno())
-    except (pl.exceptions.PolarsError, OSError) as error:
-        problem = f"{file.written}: could not be written: {in_one_line(error)}"
+    except FAILURES as error:
+        problem = f"{file.written}: could not be written: {in_words(error)}"
         raise OutputError(problem, path=file.written) from None
 
 
@@ -271,8 +272,8 @@ def _writing(file: File, part: Path) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
     except MaterializeError:
         raise
-    except (pl.exceptions.PolarsError, OSError) as error:
-        problem = f"{file.written}: could not be written: {in_one_line(error)}"
+    except FAILURES as error:
+        problem = f"{file.written}: could not be written: {in_words(error)}"
         raise OutputError(problem, path=file.written) from None
 
 
