@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from polars_materialize.errors import ColumnExistsError, TableError, listing
-from polars_materialize.stores import in_one_line
+from polars_materialize.errors import ColumnExistsError, listing
+from polars_materialize.tables.failures import FAILURES, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,9 +82,8 @@ class Chain:
             if what not in known:
                 try:
                     known[what] = side.distinct_values(lf).collect()
-                # A store or a disk may have gone away.
-                except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-                    raise TableError(table, f"cannot be read: {in_one_line(error)}") from None
+                except FAILURES as error:  # a store or a disk that went away
+                    raise unreadable(table, error) from None
             found.append(plan.evidence(known[what]))
             if side.drops:
                 lf, known = side.attach(lf, found[-1].frame.lazy()).select(self.schema.names()), {}

@@ -31,8 +31,8 @@ Guards = Literal["lazy", "now"]
 """When a lazy table's keys are looked at: when the result is collected, or when it is joined."""
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
-SOURCE = pl.Categorical()
-"""Text as a dictionary, which is quicker to write than plain text, and reads as the same text."""
+SOURCE = pl.String()
+"""Plain text, since not every reader of Parquet, Arrow or Delta reads a dictionary as text."""
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from polars_materialize.formats import KeyNormalize
     from polars_materialize.reports import KeyCounts, LabelSource
 
-STATUS = pl.Enum(["ok", "missing-label"])
-
 
 @dataclass(frozen=True)
 class LabelEvidence:
@@ -111,7 +109,7 @@ class LabelPlan:
         )
         state = pl.when("matched").then(pl.lit("ok")).otherwise(pl.lit("missing-label"))
         new = {name: pl.col(name) for name in self.side.columns if name != status}
-        new[status] = state.cast(STATUS)
+        new[status] = state
         return LabelEvidence(
             frame=wide.select(
                 pl.col("value").alias(self.side.key), *(new[name].alias(name) for name in self.side.columns)
@@ -158,8 +156,8 @@ def join_labels(
             once, which gives a plan without Python in it, to be serialised and sent to another engine.
 
     Returns:
-        The table with `mos` (Float64, 1 to 5), `mos_raw_0_100` (Float64, 0 to 100), the status (Enum `ok`,
-        `missing-label`), `mos_label_source` (Categorical; the label file), and of the extras those that the
+        The table with `mos` (Float64, 1 to 5), `mos_raw_0_100` (Float64, 0 to 100), the status (String: `ok`,
+        `missing-label`), `mos_label_source` (String; the label file), and of the extras those that the
         labels have: `corpus`, `corpus_version` (String), `mos_n_ratings` (Int64), `mos_std_dev` (Float64, in
         the label file's own scale), `split` (String).
 
@@ -216,7 +214,7 @@ def plan_labels(
         columns={
             "mos": pl.Float64(),
             "mos_raw_0_100": pl.Float64(),
-            options.status_column: STATUS,
+            options.status_column: pl.String(),
             "mos_label_source": SOURCE,
             **extras,
         },

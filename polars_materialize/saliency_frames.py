@@ -99,8 +99,8 @@ def add_saliency(
 
     Returns:
         The table with `saliency_mean` and `saliency_var` (Float64, of values in 0..1; population variance),
-        the status (Enum: `ok`, `skipped-existing`, `missing-source`, `missing-geometry`, `decode-failed`,
-        `model-failed`), and for rows that are `ok` the model's id and the aggregator (Categorical) and
+        the status (String: `ok`, `skipped-existing`, `missing-source`, `missing-geometry`, `decode-failed`,
+        `model-failed`), and for rows that are `ok` the model's id and the aggregator (String) and
         `ema_alpha` (Float64). Rows that are not `ok` keep what they had in all columns but the status.
 
     Raises:
@@ -198,9 +198,9 @@ def measure_saliency(
 
     Returns:
         One row for each distinct clip, by path: the path and, where `clips` has them, the width and height
-        columns; `saliency_mean` and `saliency_var` (Float64), `saliency_status` (Enum), `saliency_message`
+        columns; `saliency_mean` and `saliency_var` (Float64), `saliency_status` (String), `saliency_message`
         (String: why there is no result, in the decoder's or the network's words), `saliency_frames` (Int64:
-        how many were measured), `saliency_model_id` and `saliency_aggregator` (Categorical),
+        how many were measured), `saliency_model_id` and `saliency_aggregator` (String),
         `saliency_ema_alpha` (Float64).
 
     Raises:

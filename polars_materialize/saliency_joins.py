@@ -41,7 +41,6 @@ SPECTRAL_RESIDUAL = "spectral_residual"
 """What the method without a network is called."""
 
 STATUSES = ("ok", "skipped-existing", "missing-source", "missing-geometry", "decode-failed", "model-failed")
-STATUS = pl.Enum(STATUSES)
 SHOWN = 50
 """How many failures an audit shows before it counts the rest."""
 
@@ -125,7 +124,7 @@ class SaliencySide:
         named = {
             "saliency_mean": pl.Float64(),
             "saliency_var": pl.Float64(),
-            options.status_column: STATUS,
+            options.status_column: pl.String(),
             options.model_id_column: SOURCE,
             options.aggregator_column: SOURCE,
             options.ema_alpha_column: pl.Float64(),
@@ -136,7 +135,7 @@ class SaliencySide:
     def evidence_schema(self) -> pl.Schema:
         """The schema of the evidence: what names a clip (`key0`, ...), and what was found."""
         keys = {f"key{index}": self.schema[name] for index, name in enumerate(self.keys)}
-        return pl.Schema({**keys, **dict.fromkeys(VALUES, pl.Float64()), "status": STATUS})
+        return pl.Schema({**keys, **dict.fromkeys(VALUES, pl.Float64()), "status": pl.String()})
 
     def _raw(self, name: str) -> pl.Expr:
         """The raw values of a column; NaN, which says nothing, as null."""
@@ -214,7 +213,7 @@ class SaliencySide:
             if name
         }
         if options.status_column:
-            skipping = pl.when(skipped).then(pl.lit("skipped-existing", dtype=STATUS)).otherwise(status)
+            skipping = pl.when(skipped).then(pl.lit("skipped-existing")).otherwise(status)
             exprs[options.status_column] = skipping
         return joined.with_columns(**exprs).select(names)
 
@@ -401,7 +400,7 @@ _FOUND = {
     "clip": pl.Int64(),
     "saliency_mean": pl.Float64(),
     "saliency_var": pl.Float64(),
-    "status": STATUS,
+    "status": pl.String(),
     "message": pl.String(),
     "frames": pl.Int64(),
     "width": pl.Int64(),

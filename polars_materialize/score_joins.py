@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from polars_materialize.formats import KeyNormalize
 
-STATUS = pl.Enum(["ok", "bad", "missing"])
+STATUSES = ("ok", "bad", "missing")
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ def join_scores(
 
     Returns:
         The table with five columns for each scorer, scorers sorted:
-        `<prefix>_<slug>_score` (Float64; null if missing), `_status` (Enum `ok`, `bad`, `missing`),
+        `<prefix>_<slug>_score` (Float64; null if missing), `_status` (String: `ok`, `bad` or `missing`),
         `_runtime_ms` (Float64, milliseconds), `_frames` (Int64; how many frame scores were averaged, 0 for
-        a plain score) and `_source` (Categorical; the sidecar).
+        a plain score) and `_source` (String; the sidecar).
 
     Raises:
         OptionError: If an option is not valid, or `scores` is not a frame of scores.
@@ -155,7 +155,7 @@ def plan_scores(
 
 _PARTS: Mapping[str, pl.DataType] = {
     "score": pl.Float64(),
-    "status": STATUS,
+    "status": pl.String(),
     "runtime_ms": pl.Float64(),
     "frames": pl.Int64(),
     "source": SOURCE,
@@ -231,7 +231,7 @@ class ScorePlan:
         counts = dict(KEY_COUNTS)
         for index, scorer in enumerate(self.slugs):
             status = pl.col(f"{self._prefix(scorer)}_status")
-            for state in STATUS.categories:
+            for state in STATUSES:
                 counts[f"{state}{index}"] = pl.col("rows").filter(status == state).sum()
             counts[f"used{index}"] = pl.col("key").filter(status != "missing").n_unique()
         found = wide.select(**counts).row(0, named=True)
@@ -314,6 +314,6 @@ def _scorer_columns(keyed: pl.LazyFrame, own: pl.LazyFrame, prefix: str) -> pl.L
         validate="m:1",
     )
     return joined.drop("key").with_columns(
-        pl.col(f"{prefix}_status").fill_null(pl.lit("missing", dtype=STATUS)),
+        pl.col(f"{prefix}_status").fill_null("missing"),
         pl.col(f"{prefix}_frames").fill_null(0),
     )

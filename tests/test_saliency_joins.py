@@ -25,9 +25,9 @@ NEW = [
 DTYPES = {
     "saliency_mean": pl.Float64,
     "saliency_var": pl.Float64,
-    "saliency_status": pl.Enum(STATUSES),
-    "saliency_model_id": pl.Categorical,
-    "saliency_aggregator": pl.Categorical,
+    "saliency_status": pl.String,
+    "saliency_model_id": pl.String,
+    "saliency_aggregator": pl.String,
     "saliency_ema_alpha": pl.Float64,
 }
 OWN = {"saliency_mean": 0.25, "saliency_var": 0.5}
@@ -682,11 +682,11 @@ def test_measuring_gives_one_row_a_clip():
         "src": pl.String,
         "saliency_mean": pl.Float64,
         "saliency_var": pl.Float64,
-        "saliency_status": pl.Enum(STATUSES),
+        "saliency_status": pl.String,
         "saliency_message": pl.String,
         "saliency_frames": pl.Int64,
-        "saliency_model_id": pl.Categorical,
-        "saliency_aggregator": pl.Categorical,
+        "saliency_model_id": pl.String,
+        "saliency_aggregator": pl.String,
         "saliency_ema_alpha": pl.Float64,
     }
     assert found["src"].to_list() == ["a.mkv", "b.mkv", "broken.mkv", "gone.mkv", None]

@@ -1070,21 +1070,78 @@ def test_other_readers_read_the_same_text_of_a_join(tmp_path):
             "source": [f"folder/{n}.json" for n in range(200)],
         }
     )
-    names = ["second_opinion_m_status", "second_opinion_m_source"]
-    joined = pm.join_scores(frame, scores)
-    expected = joined.select(pl.col(names).cast(pl.String)).to_dict(as_series=False)
+    labels = pl.DataFrame({"key": ["c1"], "mos": 3.0, "mos_raw_0_100": 50.0, "source": "labels.csv"})
+    names = [
+        "second_opinion_m_status",
+        "second_opinion_m_source",
+        "mos_label_status",
+        "mos_label_source",
+    ]
+    joined = frame.pipe(pm.join_scores, scores).pipe(pm.join_labels, labels, min_match_rate=0)
+    assert set(joined.select(names).dtypes) == {pl.String}
+    expected = joined.select(names).to_dict(as_series=False)
 
     for suffix in (".parquet", ".arrow", ".csv", ".jsonl"):
         path = tmp_path / f"x{suffix}"
         pm.sink_table(joined, path)
         assert {n: plain(pandas_columns(path)[n].replace("", None)) for n in names} == expected
         assert {n: plain(pyarrow_columns(path)[n]) for n in names} == expected
-        polars = read(path).select(pl.col(names).cast(pl.String)).to_dict(as_series=False)
+        polars = read(path).select(names).to_dict(as_series=False)
         assert polars == expected
     rows = duckdb.execute(
         f"select {', '.join(names)} from read_parquet(?)", [str(tmp_path / "x.parquet")]
     ).fetchall()
     assert [list(column) for column in zip(*rows, strict=True)] == [expected[n] for n in names]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_text_of_a_run_is_plain_text_in_its_file(tmp_path, suffix):
+    """With old columns copied, and with all of them written anew: no reader is shown a dictionary."""
+    pm.sink_table(pl.DataFrame({"clip_id": ["a", "b"]}), tmp_path / f"f{suffix}")
+    (tmp_path / "s.jsonl").write_text('{"key": "a", "score": 1}\n')
+    (tmp_path / "l.csv").write_text("key,mos,split\na,3.5,test\n")
+
+    pm.materialize_scores(tmp_path / f"f{suffix}", f"m={tmp_path / 's.jsonl'}", tmp_path / "o.parquet")
+    pm.materialize_labels(
+        tmp_path / "o.parquet",
+        tmp_path / "l.csv",
+        tmp_path / "p.parquet",
+        min_match_rate=0,
+        label_scale="1:5",
+    )
+
+    texts = {
+        field.name: str(field.type)
+        for field in pa.parquet.read_schema(tmp_path / "p.parquet")
+        if field.name.endswith(("status", "source", "split"))
+    }
+    assert set(texts.values()) <= {"string", "large_string"}, texts
+    assert len(texts) == 5
+    described = duckdb.execute(f"describe select * from '{tmp_path / 'p.parquet'}'").fetchall()
+    assert {kind for name, kind, *_ in described if name in texts} == {"VARCHAR"}
+
+
+def test_intervals_are_refused_by_name_without_a_panic(tmp_path, capfd):
+    path = tmp_path / "iv.parquet"
+    duckdb.sql(f"copy (select 'a' clip_id, interval 1 day iv, [interval 2 day] ivs) to '{path}'")
+
+    with pytest.raises(errors.TableError, match=r"iv\.parquet: the columns 'iv', 'ivs' hold intervals"):
+        pm.scan_table(path)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.arrow"])
+def test_a_panic_is_an_error_that_names_the_file(tmp_path, monkeypatch, name):
+    pm.sink_table(pl.DataFrame({"clip_id": ["a"]}), tmp_path / name)
+
+    def panic(*_, **__):
+        raise pl.exceptions.PanicException("index out of bounds")
+
+    monkeypatch.setattr(pl, "scan_parquet", panic)
+    monkeypatch.setattr(pl, "scan_ipc", panic)
+
+    with pytest.raises(errors.TableError, match=rf"{name}: cannot be read: .* index out of bounds"):
+        pm.scan_table(tmp_path / name)
 
 
 # --- complete or not at all ---------------------------------------------------------------------------

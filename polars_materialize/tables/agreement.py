@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from polars_materialize.errors import TableError
-from polars_materialize.stores import in_one_line
+from polars_materialize.tables.failures import FAILURES, unreadable
 from polars_materialize.tables.files import TEXT_FORMATS
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def refuse_misfits(
     )
     try:
         lost = rows.select(firsts).collect()
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise TableError(files[place].written, f"cannot be read: {in_one_line(error)}") from None
+    except FAILURES as error:
+        raise unreadable(files[place].written, error) from None
     for name in lost.columns:
         value, (dtype, first) = lost.get_column(name).cast(pl.String).item(), typed[name]
         if value is not None:

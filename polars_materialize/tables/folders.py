@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from polars_materialize.errors import TableError
-from polars_materialize.stores import in_one_line
 from polars_materialize.stores.copies import AT_ONCE
 from polars_materialize.tables import dtypes
+from polars_materialize.tables.failures import FAILURES, unreadable
 from polars_materialize.tables.files import TEXT_FORMATS
 from polars_materialize.tables.parallel import in_order
 from polars_materialize.tables.scans import reach, scan_parquets
@@ -166,7 +166,7 @@ def _has_text(dtype: pl.DataType) -> bool:
 
 
 def _is_empty(rows: pl.LazyFrame) -> bool:
-    with suppress(pl.exceptions.PolarsError, OSError):
+    with suppress(*FAILURES):
         return rows.collect().is_empty()
     return False
 
@@ -174,8 +174,8 @@ def _is_empty(rows: pl.LazyFrame) -> bool:
 def _first(file: File, rows: pl.LazyFrame) -> pl.DataFrame:
     try:
         return rows.collect()
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise TableError(file.written, f"cannot be read: {in_one_line(error)}") from None
+    except FAILURES as error:
+        raise unreadable(file.written, error) from None
 
 
 def _refuse(file: File, name: str, value: str | None, others: pl.LazyFrame) -> None:

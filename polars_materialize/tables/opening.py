@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from polars_materialize.errors import TableError
-from polars_materialize.stores import in_one_line
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, strict
+from polars_materialize.tables.failures import FAILURES, unreadable
 from polars_materialize.tables.readers import lazily
 from polars_materialize.tables.scans import parquet_schema, scan_ipc, scan_parquet
 
@@ -71,8 +71,8 @@ def inspect(file: File, key_columns: Sequence[str], kept: Kept) -> dtypes.Profil
         if file.format == "csv":
             return csv.infer(file, key_columns)
         rows = _infer_json(file, profile, kept)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise TableError(file.written, f"cannot be read: {in_one_line(error)}") from None
+    except FAILURES as error:
+        raise unreadable(file.written, error) from None
     if not rows and file.format == "jsonl":
         raise TableError(file.written, chunks.EMPTY)
     profile.plain &= file.format == "jsonl"

@@ -5,32 +5,29 @@ The format: https://github.com/apache/parquet-format/blob/master/src/main/thrift
 
 from __future__ import annotations
 
-import base64
 import itertools
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from polars_materialize import warm
 from polars_materialize.tables import thrift
+from polars_materialize.tables.pages import PageError, Pages
 from polars_materialize.tables.thrift import BINARY, I16, I32, I64, LIST, STRUCT, List, Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 MAGIC = b"PAR1"
-ARROW_SCHEMA = b"ARROW:schema"
-"""Where writers keep the Arrow schema that columns were made from."""
 
 # The numbers of fields, of those that are looked at here.
 SCHEMA, ROWS, GROUPS, PAIRS, ORDERS, ENCRYPTION = 2, 3, 4, 5, 7, 8  # FileMetaData
-NAME, CHILDREN = 4, 5  # SchemaElement
+NAME, CHILDREN, CONVERTED = 4, 5, 6  # SchemaElement
+INTERVAL = 21
 CHUNKS, GROUP_BYTES, GROUP_ROWS, SORTING, GROUP_OFFSET, GROUP_COMPRESSED, ORDINAL = range(1, 8)  # RowGroup
 ELSEWHERE, CHUNK_OFFSET, CHUNK_META = 1, 2, 3  # ColumnChunk
 PAGE_INDEX = (4, 5, 6, 7)
 CHUNK_ENCRYPTION = (8, 9)
-UNCOMPRESSED, COMPRESSED = 6, 7  # ColumnMetaData
-PAGES = (9, 10, 11)
+PATH, VALUES, UNCOMPRESSED, COMPRESSED, DATA, INDEX, DICTIONARY = 3, 5, 6, 7, 9, 10, 11  # ColumnMetaData
 BLOOM_FILTER = (14, 15)
 
 
@@ -73,30 +70,85 @@ class Footer:
 
 
 def read_footer(stream: BinaryIO) -> Footer | None:
-    """The footer of a Parquet file; none if it is encrypted, keeps columns in other files, or is damaged."""
+    """The footer of a Parquet file; none if it is encrypted, keeps columns in other files, or is damaged.
+
+    Raises:
+        PageError: If the footer is whole, but the file ends before its columns do.
+    """
+    content, end = _footer_bytes(stream)
+    try:
+        meta = thrift.decode(content)
+        footer = Footer(meta, *_columns(meta.get(SCHEMA).items))
+        return footer if _is_plain(footer, end) else None
+    except WRONG:
+        return None
+
+
+def intervals(stream: BinaryIO) -> list[str]:
+    """The columns of a Parquet file that hold intervals; none if it is damaged."""
+    try:
+        schema = thrift.decode_first(_footer_bytes(stream)[0], until=SCHEMA)[0].get(SCHEMA)
+        columns, _ = _columns(schema.items)
+        return [name for name, parts in columns.items() if any(p.get(CONVERTED) == INTERVAL for p in parts)]
+    except WRONG:
+        return []
+
+
+WRONG = (ValueError, RecursionError, RuntimeError, StopIteration, AttributeError, TypeError)
+"""What comes of a footer whose values are not of the kinds that they should be."""
+
+
+def _footer_bytes(stream: BinaryIO) -> tuple[bytes, int]:
+    """The bytes of a footer, none if there is no whole one, and where they begin."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - 8))
     tail = stream.read(8)
     length = int.from_bytes(tail[:4], "little")
     if tail[4:] != MAGIC or length + 12 > size:
-        return None
-    stream.seek(size - 8 - length)
-    try:
-        meta = thrift.decode(stream.read(length))
-        footer = Footer(meta, *_columns(meta.get(SCHEMA).items))
-    except (ValueError, RecursionError, StopIteration, AttributeError):
-        return None
-    return footer if _is_plain(footer) else None
+        return b"", 0
+    start = size - 8 - length
+    stream.seek(start)
+    return stream.read(length), start
 
 
-def _is_plain(footer: Footer) -> bool:
-    """Whether every chunk is in the file itself, and open to all."""
-    chunks = [chunk for group in footer.groups for chunk in group.get(CHUNKS).items]
-    sealed = (ELSEWHERE, *CHUNK_ENCRYPTION)
-    return footer.meta.get(ENCRYPTION) is None and all(
-        chunk.get(CHUNK_META) is not None and not any(chunk.get(number) for number in sealed)
-        for chunk in chunks
+def _is_plain(footer: Footer, end: int) -> bool:
+    """Whether every chunk is in the file itself, ahead of `end`, and open to all."""
+    width = sum(footer.leaves.values())
+    rows = [group.get(GROUP_ROWS) for group in footer.groups]
+    # Of a group without rows nothing is copied.
+    chunks = [group.get(CHUNKS).items for group in footer.groups if group.get(GROUP_ROWS)]
+    return (
+        footer.meta.get(ENCRYPTION) is None
+        and footer.meta.get(ROWS) == sum(rows)
+        and min(rows, default=0) >= 0
+        and all(len(some) == width for some in chunks)
+        and all(_is_within(chunk, end) for some in chunks for chunk in some)
     )
+
+
+def _is_within(chunk: Struct, end: int) -> bool:
+    meta = chunk.get(CHUNK_META)
+    if meta is None or any(chunk.get(number) for number in (ELSEWHERE, *CHUNK_ENCRYPTION)):
+        return False
+    first = first_page(meta)
+    if min(first, *(meta.get(number) for number in (VALUES, UNCOMPRESSED, COMPRESSED))) < 0:
+        return False
+    if first + meta.get(COMPRESSED) > end:
+        raise PageError(f"the file ends before its column {_name(meta)!r} does")
+    return first >= len(MAGIC)
+
+
+def _name(meta: Struct) -> str:
+    """The name of a chunk's column."""
+    name: str = b".".join(meta.get(PATH).items).decode()
+    return name
+
+
+def first_page(meta: Struct) -> int:
+    """Where a chunk begins: with its dictionary, if it has one, which lies ahead of its data."""
+    data: int = meta.get(DATA)
+    dictionary = meta.get(DICTIONARY) or 0
+    return dictionary if 0 < dictionary < data else data
 
 
 def _columns(elements: Sequence[Struct]) -> tuple[dict[str, list[Struct]], dict[str, int]]:
@@ -106,6 +158,8 @@ def _columns(elements: Sequence[Struct]) -> tuple[dict[str, list[Struct]], dict[
     for _ in range(next(rest).get(CHILDREN, 0)):
         column, count = _column(rest)
         name = column[0].get(NAME).decode()
+        if name in columns:
+            raise ValueError("two columns have one name")
         columns[name], leaves[name] = column, count
     return columns, leaves
 
@@ -147,6 +201,7 @@ class ParquetWriter:
 
         Raises:
             EOFError: If a file ends before its chunks do.
+            PageError: If the pages of a chunk are damaged.
         """
         start = self._at
         chunks = [self._copy(parts[name][0], chunk) for name in self._names for chunk in parts[name][1]]
@@ -164,21 +219,25 @@ class ParquetWriter:
     def _copy(self, source: BinaryIO, chunk: Struct) -> Struct:
         """Copies a chunk's pages; what points to them is moved, what points elsewhere is left out."""
         meta = chunk.get(CHUNK_META).copy()
-        # A dictionary lies before the pages that use it; 0 means that there is none.
-        first = min(meta.get(number) for number in PAGES if meta.get(number))
+        first = first_page(meta)
         shift = self._at - first
-        self._copy_bytes(source, first, meta.get(COMPRESSED))
-        for number in PAGES:
-            if meta.get(number):
-                meta.set(number, I64, meta.get(number) + shift)
-        meta.drop(*BLOOM_FILTER)
+        try:
+            self._copy_bytes(source, first, meta.get(COMPRESSED), Pages(meta.get(VALUES)))
+        except PageError as error:
+            raise PageError(f"the column {_name(meta)!r} is damaged: {error}") from None
+        if meta.get(DICTIONARY) == first:
+            meta.set(DICTIONARY, I64, first + shift)
+        else:
+            meta.drop(DICTIONARY)
+        meta.set(DATA, I64, meta.get(DATA) + shift)
+        meta.drop(INDEX, *BLOOM_FILTER)  # no writer has ever made an index page
         moved = chunk.copy()
         moved.drop(*PAGE_INDEX)
-        moved.set(CHUNK_OFFSET, I64, chunk.get(CHUNK_OFFSET) + shift if chunk.get(CHUNK_OFFSET) else 0)
+        moved.set(CHUNK_OFFSET, I64, 0)  # what the format asks for where the footer has all there is
         moved.set(CHUNK_META, STRUCT, meta)
         return moved
 
-    def _copy_bytes(self, source: BinaryIO, offset: int, count: int) -> None:
+    def _copy_bytes(self, source: BinaryIO, offset: int, count: int, pages: Pages) -> None:
         source.seek(offset)
         self._at += count
         while count:
@@ -186,16 +245,18 @@ class ParquetWriter:
             got = source.readinto(piece)  # type: ignore[attr-defined]
             if not got:
                 raise EOFError("the file ends before its columns do")
+            pages.add(piece[:got])
             self._out.write(piece[:got])
             count -= got
+        pages.end()
 
-    def end(self, table: Footer, added: Footer, metadata: Mapping[str, str]) -> None:
+    def end(self, table: Footer, added: Footer, pairs: Mapping[bytes, bytes]) -> None:
         """Writes the footer.
 
         Args:
             table: The footer of the table without the new columns.
             added: A footer of the new columns.
-            metadata: Key-value metadata beside the table's.
+            pairs: The key-value metadata.
         """
         columns = {**table.columns, **added.columns}
         root = table.meta.get(SCHEMA).items[0].copy()
@@ -205,9 +266,6 @@ class ParquetWriter:
         meta.set(SCHEMA, LIST, List(STRUCT, elements))
         meta.set(ROWS, I64, self._rows)
         meta.set(GROUPS, LIST, List(STRUCT, self._groups))
-        pairs = {**table.pairs, **{name.encode(): text.encode() for name, text in metadata.items()}}
-        if ARROW_SCHEMA in pairs:
-            pairs[ARROW_SCHEMA] = _arrow_schema(pairs[ARROW_SCHEMA], added.pairs[ARROW_SCHEMA], self._names)
         entries = [Struct({1: (BINARY, name), 2: (BINARY, value)}) for name, value in pairs.items()]
         meta.set(PAIRS, LIST, List(STRUCT, entries))
         orders, others = table.orders(), added.orders()
@@ -219,14 +277,3 @@ class ParquetWriter:
             meta.set(ORDERS, LIST, List(STRUCT, list(found)))
         footer = thrift.encode(meta)
         self._out.write(footer + len(footer).to_bytes(4, "little") + MAGIC)
-
-
-def _arrow_schema(table: bytes, added: bytes, names: Sequence[str]) -> bytes:
-    """One Arrow schema of two, as writers keep it: a message of Arrow's own format, in base 64."""
-    with warm.importing:
-        import pyarrow as pa  # noqa: PLC0415 - slow to import
-
-    one, other = (pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text))) for text in (table, added))
-    fields = {name: one.field(name) for name in one.names} | {name: other.field(name) for name in other.names}
-    both = pa.schema([fields[name] for name in names], metadata=one.metadata)
-    return base64.b64encode(both.serialize())

@@ -9,8 +9,8 @@ import polars as pl
 
 from polars_materialize.errors import TableError
 from polars_materialize.names import refuse_patterns
-from polars_materialize.stores import in_one_line
 from polars_materialize.tables import chunks, csv, dtypes, jsonl, kinds, strict
+from polars_materialize.tables.failures import FAILURES, unreadable
 from polars_materialize.tables.files import is_small
 from polars_materialize.tables.shards import scan_files
 
@@ -103,8 +103,8 @@ def _read_gathered(group: csv.Gathered, key_columns: Sequence[str]) -> Iterator[
 def _read_file(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:
     try:
         yield from _read_rows(file, key_columns)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise TableError(file.written, f"cannot be read: {in_one_line(error)}") from None
+    except FAILURES as error:
+        raise unreadable(file.written, error) from None
 
 
 def _read_rows(file: File, key_columns: Sequence[str]) -> Iterator[_Chunk]:

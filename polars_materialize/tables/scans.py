@@ -10,8 +10,11 @@ from weakref import WeakKeyDictionary
 
 import polars as pl
 
+from polars_materialize.errors import TableError, listing
 from polars_materialize.stores import Url
 from polars_materialize.stores.copies import AT_ONCE
+from polars_materialize.tables.failures import FAILURES
+from polars_materialize.tables.parquet import intervals
 from polars_materialize.tables.readers import lazily
 
 if TYPE_CHECKING:
@@ -58,7 +61,7 @@ def read_ahead(files: Sequence[File]) -> None:
     remote = [file for file in files if file.format == "parquet" and not file.is_local]
 
     def read(file: File) -> None:
-        with contextlib.suppress(pl.exceptions.PolarsError, OSError):  # reading it says what is wrong
+        with contextlib.suppress(*FAILURES):  # reading it says what is wrong
             parquet_schema(file)
 
     if len(remote) > 1:
@@ -67,8 +70,17 @@ def read_ahead(files: Sequence[File]) -> None:
 
 
 def parquet_schema(file: File) -> pl.Schema:
-    """The schema of a Parquet file."""
+    """The schema of a Parquet file.
+
+    Raises:
+        TableError: If a column holds intervals.
+    """
     if file.is_local:
+        with file.local().open("rb") as stream:
+            columns = intervals(stream)
+        if columns:
+            problem = f"the columns {listing(columns)} hold intervals, which Polars cannot read"
+            raise TableError(file.written, f"{problem}; write them as text or as numbers")
         return pl.scan_parquet(file.local(), **AS_IT_IS).collect_schema()
     assert isinstance(file.path, Url), "what is not local has a url"  # noqa: S101
     if file.path not in _schemas:

@@ -18,6 +18,7 @@ from polars_materialize.errors import MaterializeError, OutputError, did_you_mea
 from polars_materialize.stores import check_storage_options, in_one_line
 from polars_materialize.tables.batches import each_batch
 from polars_materialize.tables.dtypes import instance
+from polars_materialize.tables.failures import FAILURES
 from polars_materialize.tables.files import HIVE_NULL, TEXT_FORMATS, File
 from polars_materialize.tables.staging import NO_ROWS, staged
 
@@ -195,7 +196,7 @@ def write_partitions(
         for path in part.rglob("*.parquet"):
             with path.open("rb+") as stream:
                 os.fsync(stream.fileno())
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except FAILURES as error:
         problem = f"{file.written}: could not be written: {in_one_line(error)}"
         raise OutputError(problem, path=file.written) from None
 
@@ -273,7 +274,7 @@ def _writing(file: File, part: Path) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
     except MaterializeError:
         raise
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except FAILURES as error:
         problem = f"{file.written}: could not be written: {in_one_line(error)}"
         raise OutputError(problem, path=file.written) from None
 

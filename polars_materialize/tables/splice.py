@@ -16,11 +16,21 @@ import polars as pl
 
 from polars_materialize.errors import TableError
 from polars_materialize.tables.batches import each_batch
+from polars_materialize.tables.footers import (
+    ARROW_SCHEMA,
+    UnknownSchemaError,
+    arrow_schema,
+    merged_pairs,
+    merged_schema,
+)
+from polars_materialize.tables.pages import PageError
 from polars_materialize.tables.parallel import Behind
-from polars_materialize.tables.parquet import ARROW_SCHEMA, GROUP_ROWS, Footer, ParquetWriter, read_footer
+from polars_materialize.tables.parquet import GROUP_ROWS, Footer, ParquetWriter, read_footer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+
+    import pyarrow as pa
 
     from polars_materialize.tables.files import File
     from polars_materialize.tables.thrift import Struct
@@ -41,39 +51,55 @@ class Splice:
     Attributes:
         files: The files.
         footers: The footer of each.
+        schemas: The Arrow schema that each holds, if it does.
     """
 
-    def __init__(self, files: Sequence[File], footers: Sequence[Footer]) -> None:
+    def __init__(
+        self, files: Sequence[File], footers: Sequence[Footer], schemas: Sequence[pa.Schema | None]
+    ) -> None:
         """Use `Splice.of`."""
         self.files = files
         self.footers = footers
+        self.schemas = schemas
 
     @classmethod
     def of(cls, files: Sequence[File], added: Mapping[str, pl.DataType]) -> Splice | None:
         """Looks whether columns can be put beside those of some files.
 
-        They cannot if a file is no Parquet file, in a store, encrypted or damaged; if the files have not the
-        same columns of the same kinds; if a row group is so large that new columns for it would take much
-        memory; or if there are so many that it would not be quick.
+        They cannot if a file is no Parquet file, in a store, encrypted or damaged, or holds an Arrow schema
+        that is of no use; if the files have not the same columns of the same kinds; if a row group is so
+        large that new columns for it would take much memory; or if there are so many that it would not be
+        quick.
 
         Args:
             files: The files of one table.
             added: The new columns.
+
+        Raises:
+            TableError: If a file ends before its columns do.
         """
         footers: list[Footer] = []
         for file in files:
             if file.format != "parquet" or not file.is_local:
                 return None
-            with file.local().open("rb") as stream:
-                footer = read_footer(stream)
-            if footer is None or (footers and not _alike(footer, footers[0])):
+            try:
+                with file.local().open("rb") as stream:
+                    footer = read_footer(stream)
+            except PageError as error:
+                raise TableError(file.written, f"cannot be read: {error}") from None
+            if footer is None or (footers and footer.columns != footers[0].columns):
                 return None
             footers.append(footer)
-        rows = [group.get(GROUP_ROWS) for footer in footers for group in footer.groups]
-        if not rows or min(rows) == 0 or max(rows) * 8 * len(added) > GROUP_BYTES:
-            return None
+        sizes = [group.get(GROUP_ROWS) for footer in footers for group in footer.groups]
         chunks = sum(footers[0].leaves.values()) + len(added)
-        return cls(files, footers) if len(rows) * chunks <= CHUNKS else None
+        if max(sizes, default=0) * 8 * len(added) > GROUP_BYTES or len(sizes) * chunks > CHUNKS:
+            return None
+        try:
+            arrow_schema(_encode(pl.DataFrame(schema=added))[1])
+            schemas = [arrow_schema(footer) for footer in footers]
+        except UnknownSchemaError:
+            return None
+        return cls(files, footers, schemas) if all(_alike(one, schemas[0]) for one in schemas) else None
 
     def write(
         self, added: pl.LazyFrame, names: Sequence[str], out: BinaryIO, metadata: Mapping[str, str]
@@ -87,12 +113,14 @@ class Splice:
             metadata: Key-value metadata beside the table's own.
 
         Raises:
-            TableError: If a file is cut off.
+            TableError: If a file is cut off, or its pages are damaged.
         """
+        pairs = merged_pairs(list(zip(self.footers, self.schemas, strict=True)), set(added.collect_schema()))
         writer = ParquetWriter(out, names)
-        sizes = [group.get(GROUP_ROWS) for footer in self.footers for group in footer.groups]
+        all_sizes = [group.get(GROUP_ROWS) for footer in self.footers for group in footer.groups]
+        sizes = [rows for rows in all_sizes if rows]
         cutter = _Cutter(sizes)
-        new: Footer | None = None
+        new = _encode(added.clear().collect())[1]
 
         def add(encoded: BinaryIO, own: Footer) -> None:
             file, source, footer, group = next(groups)
@@ -100,7 +128,7 @@ class Splice:
             parts |= {name: (encoded, chunks) for name, chunks in own.chunks(own.groups[0]).items()}
             try:
                 writer.add_group(group, parts)
-            except EOFError as error:
+            except (EOFError, PageError) as error:
                 raise TableError(file.written, f"cannot be read: {error}") from None
 
         def take(batch: pl.DataFrame, do: Callable[..., None]) -> None:
@@ -116,16 +144,21 @@ class Splice:
                 # Copying waits for memory and the disk, so the next columns are encoded meanwhile.
                 with Behind() as behind:
                     each_batch(added, lambda batch: take(batch, do=behind.do))
-        assert new is not None, "there is a row group"  # noqa: S101
         assert cutter.done, "the new columns have a value for each row"  # noqa: S101
-        writer.end(self.footers[0], new, metadata)
+        own, schemas = arrow_schema(new), [schema for schema in self.schemas if schema is not None]
+        if schemas and own is not None:
+            pairs[ARROW_SCHEMA] = merged_schema(schemas, own, names, pairs)
+        pairs |= {name.encode(): text.encode() for name, text in metadata.items()}
+        writer.end(self.footers[0], new, pairs)
 
     def _groups(self) -> Generator[tuple[File, BinaryIO, Footer, Struct], None, None]:
-        """The row groups of the table, each with its file."""
+        """The row groups of the table that have rows, each with its file."""
         for file, footer in zip(self.files, self.footers, strict=True):
             with file.local().open("rb", buffering=0) as stream:
                 while footer.groups:
-                    yield file, stream, footer, footer.groups.pop(0)
+                    group = footer.groups.pop(0)
+                    if group.get(GROUP_ROWS):
+                        yield file, stream, footer, group
 
 
 class _Cutter:
@@ -153,9 +186,11 @@ class _Cutter:
         return not self._sizes and not self._rows
 
 
-def _alike(one: Footer, other: Footer) -> bool:
-    """Whether two files have the same columns, of the same kinds."""
-    return one.columns == other.columns and one.pairs.get(ARROW_SCHEMA) == other.pairs.get(ARROW_SCHEMA)
+def _alike(one: pa.Schema | None, other: pa.Schema | None) -> bool:
+    """Whether two files say the same of the Arrow types of their columns."""
+    if one is None or other is None:
+        return one is other
+    return bool(one.remove_metadata().equals(other.remove_metadata(), check_metadata=True))
 
 
 def _encode(frame: pl.DataFrame) -> tuple[BinaryIO, Footer]:

@@ -15,6 +15,7 @@ import polars as pl
 from polars_materialize.errors import OutputError
 from polars_materialize.leftovers import left_by_the_dead, new_owned
 from polars_materialize.stores import Url, uploaded
+from polars_materialize.tables.failures import FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +120,7 @@ def _was_written_here(path: Path) -> bool:
     """Whether a Parquet file carries the audit of a run."""
     try:
         return FOOTER_KEY in pl.read_parquet_metadata(path)
-    except (pl.exceptions.PolarsError, OSError):
+    except FAILURES:
         return False
 
 

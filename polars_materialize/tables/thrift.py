@@ -67,6 +67,10 @@ class Map:
     items: list[tuple[Any, Any]]
 
 
+class CutOffError(ValueError):
+    """The bytes end within a struct."""
+
+
 def decode(data: bytes) -> Struct:
     """Reads a struct.
 
@@ -77,11 +81,34 @@ def decode(data: bytes) -> Struct:
         >>> decode(bytes([0x15, 0x04, 0x00])).get(1)
         2
     """
+    return decode_first(data)[0]
+
+
+def decode_first(data: bytes, until: int | None = None) -> tuple[Struct, int]:
+    """Reads a struct at the beginning of bytes.
+
+    Args:
+        data: The bytes.
+        until: The last field of the struct to read, if not all are.
+
+    Returns:
+        The struct, and how many bytes were read.
+
+    Raises:
+        CutOffError: If the bytes end within the struct.
+        ValueError: If they are no struct of the compact protocol.
+
+    Example:
+        >>> decode_first(bytes([0x15, 0x04, 0x00, 0xFF]))[1]
+        3
+    """
     reader = _Reader(data)
     try:
-        return reader.struct()
+        return reader.struct(until), reader.at
     except IndexError:
-        raise ValueError("the metadata ends within a value") from None
+        raise CutOffError("the metadata ends within a value") from None
+    except RecursionError:
+        raise ValueError("structs within structs without end") from None
 
 
 def encode(value: Struct) -> bytes:
@@ -99,12 +126,12 @@ def encode(value: Struct) -> bytes:
 class _Reader:
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._at = 0
+        self.at = 0
 
-    def struct(self) -> Struct:
+    def struct(self, until: int | None = None) -> Struct:
         fields: dict[int, tuple[int, Any]] = {}
         number = 0
-        while head := self._byte():
+        while number != until and (head := self._byte()):
             kind = head & 0x0F
             number = number + (head >> 4) if head >> 4 else _unzigzag(self._varint())
             fields[number] = (kind, kind == TRUE if kind in (TRUE, FALSE) else self._value(kind))
@@ -143,25 +170,25 @@ class _Reader:
         return Map(kinds, [(self._value(kinds[0]), self._value(kinds[1])) for _ in range(count)])
 
     def _byte(self) -> int:
-        value = self._data[self._at]
-        self._at += 1
+        value = self._data[self.at]
+        self.at += 1
         return value
 
     def _varint(self) -> int:
-        data, at = self._data, self._at
+        data, at = self._data, self.at
         value = shift = 0
         while (byte := data[at]) & 0x80:
             value |= (byte & 0x7F) << shift
             shift += 7
             at += 1
-        self._at = at + 1
+        self.at = at + 1
         return value | byte << shift
 
     def _take(self, count: int) -> bytes:
-        value = self._data[self._at : self._at + count]
+        value = self._data[self.at : self.at + count]
         if len(value) != count:
             raise IndexError
-        self._at += count
+        self.at += count
         return value
 
 
