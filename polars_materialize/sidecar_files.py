@@ -7,6 +7,7 @@ failed may lack what the others have.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -55,14 +56,15 @@ class Layouts:
         self.formats: dict[str, ScoreFormat] = {}
         self.others: set[tuple[str, ...]] = set()
         self._known: dict[tuple[str, ...], Rules] = {}
+        self._rules: dict[tuple[str, int | None], Rules] = {}
         self._files: dict[str, Rules] = {}
         self._whole: Whole | None = None
-        self._repeated: frozenset[str] = frozenset()
+        self._only: Rules | None = None
 
     def missed(self) -> ScoreFormat | None:
         """The format that all other files of one row are in, if one that shows none may be of it too."""
         if self.assumed is not None or len(self.formats) != 1:
-            return None
+            return None  # with several, nothing tells which
         (form,) = self.formats.values()
         return form if any(self._may_be(form, names) for names in self.others) else None
 
@@ -78,55 +80,64 @@ class Layouts:
                 self._files[source] = self._recognised(tuple(whole.names))
             yield self._files[source], found
             return
-        if not self.rules.formats(whole.names) and self.assumed is None:
+        if not self.rules.formats(whole.names) and len(self.rules.form.marks) < 2 and self.assumed is None:
             yield self.rules, found
             return
         if whole is not self._whole:
             self._read(whole)
+        if self._only is not None:
+            yield self._only, found
+            return
         by_rules: dict[int, tuple[Rules, list[int]]] = {}
         for row, source in enumerate(found.source):
             own = self._files[source]
             by_rules.setdefault(id(own), (own, []))[1].append(row)
         for own, rows in by_rules.values():
-            yield own, found if len(by_rules) == 1 else take(found, rows)
+            yield own, take(found, rows)
 
     def _table(self, found: Records) -> tuple[Rules, Records]:
         """The rows of a table: blanks around the names of its columns are no part of them."""
         names = [name.strip() for name in found.frame.columns]
-        if len(set(names)) < len(names) or not self.rules.formats(names):
+        if len(set(names)) < len(names):
             return self.rules, found
         is_over = "" in names and found.frame.get_column(found.frame.columns[names.index("")]).count() > 0
         # What stands beyond the last name says that cells are not where they seem to be.
         own = self._recognised(tuple(name for name in names if name or not is_over))
-        return own, found if own is self.rules else found._replace(frame=found.frame.rename(str.strip))
+        return own, found if own.form is self.rules.form else found._replace(
+            frame=found.frame.rename(str.strip)
+        )
 
     def _read(self, whole: Whole) -> None:
         """Find the format of each file of which lines were read together."""
-        self._whole, self._repeated = whole, repeated(whole.source)
+        several = repeated(whole.source)
         names: dict[str, tuple[str, ...]] = {}
         for source, (_, line) in zip(whole.source, whole.chunk.lines(), strict=True):
             own = names_of(line)
             names[source] = tuple(dict.fromkeys((*names[source], *own))) if source in names else own
         for source, own in names.items():
             rules = self._recognised(own)
-            if source not in self._repeated:
-                if rules is not self.rules:
+            if source not in several:
+                if rules.form is not self.rules.form:
                     self.formats[rules.form.name] = rules.form
                 elif self.assumed is not None and self._may_be(self.assumed, own):
-                    rules = self._read_as(self.assumed)
+                    rules = self._read_as(self.rules.read_as(self.assumed))
                 else:
                     self.others.add(own)
             self._files[source] = rules
+        found = {id(self._files[source]): self._files[source] for source in names}
+        self._whole, self._only = whole, next(iter(found.values())) if len(found) == 1 else None
 
     def _recognised(self, names: tuple[str, ...]) -> Rules:
         if names not in self._known:
             own = self.rules.recognised(names) if self.rules.formats(names) else self.rules
-            self._known[names] = own if own is self.rules else self._read_as(own.form)
+            self._known[names] = self._read_as(own, layout_of(own.form, names))
         return self._known[names]
 
-    def _read_as(self, form: ScoreFormat) -> Rules:
-        by_format = ("\0", form.name)
-        return self._known.setdefault(by_format, self.rules.read_as(form))
+    def _read_as(self, rules: Rules, layout: int | None = None) -> Rules:
+        """The one object for all files of a format and a layout."""
+        if layout is None and rules.form is self.rules.form:
+            return self.rules
+        return self._rules.setdefault((rules.form.name, layout), replace(rules, layout=layout))
 
     def _may_be(self, form: ScoreFormat, names: Iterable[str]) -> bool:
         """Whether a file of one row, which lacks something of a format, can still be of it."""
@@ -141,6 +152,12 @@ class Layouts:
             else any(name.lower() in lower for name in form.key_field)
         )
         return has_key and not other_key and not says_otherwise and not present.intersection(form.never)
+
+
+def layout_of(form: ScoreFormat, names: Iterable[str]) -> int | None:
+    """Which of the layouts of a format has these names."""
+    present = set(names)
+    return next((index for index, marks in enumerate(form.marks) if present.issuperset(marks)), None)
 
 
 def names_of(line: bytes) -> tuple[str, ...]:
@@ -237,8 +254,18 @@ def decide(parts: Sequence[Extracted]) -> list[pl.DataFrame]:
     best = {part: f"best_{part}" for part in PARTS}
     own = {part: _of_part([one.rank(part) for one in parts], pl.Int64()) for part in PARTS}
     file = pl.when(pl.len().over("source") > 1).then("source")  # files of one row are as one
-    tagged = pl.concat(one.frame.with_columns(part=i) for i, one in enumerate(parts)).with_columns(
-        own[part].min().over(file, "format").alias(best[part]) for part in PARTS
+    layout = _of_part([one.rules.layout for one in parts], pl.Int64())
+    tagged = (
+        pl.concat(one.frame.with_columns(part=i) for i, one in enumerate(parts))
+        .with_columns(layout=layout)
+        .with_columns(
+            # A file that shows no layout lacks something that others have.
+            pl.when(pl.col("layout").is_null())
+            .then(own[part].min().over(file, "format"))
+            .otherwise(own[part].min().over(file, "format", "layout"))
+            .alias(best[part])
+            for part in PARTS
+        )
     )
     for i, one in enumerate(parts):
         if one.beside is not None:

@@ -66,6 +66,7 @@ class Rules:
         runtime: The names of fields that may hold the run time.
         status: The names of fields that may hold the status.
         pooling: How scores of frames become one, if that was said.
+        layout: Which of the layouts of the format the files have; none if they show none.
     """
 
     entry: Sidecar
@@ -76,6 +77,7 @@ class Rules:
     runtime: Sequence[str]
     status: Sequence[str]
     pooling: Pooling | None
+    layout: int | None = None
 
     @classmethod
     def of(cls, entry: Sidecar, score_key_field: str | None, score_field: str | None) -> Rules:
@@ -412,9 +414,9 @@ def _score(chosen: Candidate | None, rules: Rules) -> fields.Pooled:
 
 def _spelled_missing(chosen: Candidate | None, rules: Rules, score: fields.Pooled) -> pl.Expr:
     """Whether a row says, as its format spells it, that there is no score."""
-    if not rules.form.missing:
+    if not rules.form.missing or chosen is None:
         return pl.lit(value=False)
-    plain = chosen.found if chosen is not None and chosen.place in PLACES[:2] else ()
+    plain = chosen.found if chosen.place in PLACES[:2] else ()
     said = fields.first([fields.text(field) for field in plain], pl.String()).str.to_lowercase()
     words = [word.lower() for word in rules.form.missing]
     stands_for_it = said.is_in([word for word in words if word]).fill_null(value=False)
