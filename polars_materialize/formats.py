@@ -205,8 +205,9 @@ def recognise(columns: Iterable[str], known: dict[str, Form], keys: Iterable[str
         if getattr(form, "rows", "clips") == "clips" or names[:1] == marks[:1]
     )
     found = [(form, marks) for form, marks in marked if meant <= marks <= present]
-    closest = [form for form, marks in found if all(marks >= others for _, others in found)]
-    return closest[0] if len(closest) == 1 else None
+    closest = {form.name: form for form, marks in found if all(marks >= others for _, others in found)}
+    closest = closest or {form.name: form for form, _ in found}  # several layouts of one format, say
+    return next(iter(closest.values())) if len(closest) == 1 else None
 
 
 def is_own_key(asked: str | None, own: Sequence[str]) -> bool:

@@ -23,9 +23,9 @@ from polars_materialize.sidecar_rows import (
     Extracted,
     Rules,
     Shape,
-    beside,
     extract,
     find_candidates,
+    opinion,
     written,
 )
 from polars_materialize.tables import Records, shapes_of
@@ -60,6 +60,7 @@ class Layouts:
         self._files: dict[str, Rules] = {}
         self._whole: Whole | None = None
         self._only: Rules | None = None
+        self._names: dict[int, set[str]] = {}
 
     def missed(self) -> ScoreFormat | None:
         """The format that all other files of one row are in, if one that shows none may be of it too."""
@@ -93,7 +94,9 @@ class Layouts:
             own = self._files[source]
             by_rules.setdefault(id(own), (own, []))[1].append(row)
         for own, rows in by_rules.values():
-            yield own, take(found, rows)
+            some = take(found, rows)
+            columns = [name for name in some.frame.columns if name in self._names[id(own)]]
+            yield own, some._replace(frame=some.frame.select(columns))
 
     def _table(self, found: Records) -> tuple[Rules, Records]:
         """The rows of a table: blanks around the names of its columns are no part of them."""
@@ -110,6 +113,7 @@ class Layouts:
     def _read(self, whole: Whole) -> None:
         """Find the format of each file of which lines were read together."""
         several = repeated(whole.source)
+        self._names = {}
         names: dict[str, tuple[str, ...]] = {}
         for source, (_, line) in zip(whole.source, whole.chunk.lines(), strict=True):
             own = names_of(line)
@@ -124,8 +128,8 @@ class Layouts:
                 else:
                     self.others.add(own)
             self._files[source] = rules
-        found = {id(self._files[source]): self._files[source] for source in names}
-        self._whole, self._only = whole, next(iter(found.values())) if len(found) == 1 else None
+            self._names.setdefault(id(rules), set()).update(own)
+        self._whole, self._only = whole, rules if len(self._names) == 1 else None
 
     def _recognised(self, names: tuple[str, ...]) -> Rules:
         if names not in self._known:
@@ -157,7 +161,8 @@ class Layouts:
 def layout_of(form: ScoreFormat, names: Iterable[str]) -> int | None:
     """Which of the layouts of a format has these names."""
     present = set(names)
-    return next((index for index, marks in enumerate(form.marks) if present.issuperset(marks)), None)
+    found = [(len(marks), index) for index, marks in enumerate(form.marks) if present.issuperset(marks)]
+    return max(found)[1] if found else None
 
 
 def names_of(line: bytes) -> tuple[str, ...]:
@@ -183,23 +188,25 @@ def take(records: Records, rows: list[int]) -> Records:
 
 def extract_files(records: Records, shape: Shape, rules: Rules) -> Iterator[Extracted]:
     """Read rows, each by the fields that its file has; files that were read together may have others."""
-    found, doubt = find_candidates(shape, rules), beside(shape, rules)
+    found, doubt = find_candidates(shape, rules), opinion(shape.names(), rules)
     whole = records.whole
     several = repeated(whole.source) if whole is not None and whole.chunk.places is not None else frozenset()
-    if whole is None or not several or (doubt is None and all(len(found[part]) < 2 for part in PARTS)):
+    if whole is None or not several:
         yield extract(records, shape, rules, found, doubt)
         return
     files = pl.Series([source if source in several else ALONE for source in records.source])
     doubtful = set(files.unique()) if doubt is not None else _doubtful(records, files, found)
     lines = _lines_of(whole, several, doubtful)
     best = {part: candidates[:1] for part, candidates in found.items()}
+    # One name of a status does not stand for another.
+    best["status"] = found["status"]
     groups: dict[object, tuple[list[int], Candidates, str | None]] = {}
     of_file = {}
     for row, file in enumerate(files):
         if file not in of_file:
             own, said = _of_file(lines[file], rules, found) if file in doubtful else (best, None)
-            alike = tuple(one.rank for part in PARTS for one in own[part][:1]), said
-            of_file[file] = groups.setdefault((alike, *(bool(own[part]) for part in PARTS)), ([], own, said))
+            ranks = tuple(tuple(one.rank for one in own[part]) for part in PARTS)
+            of_file[file] = groups.setdefault((ranks, said), ([], own, said))
         of_file[file][0].append(row)
     for rows, own, said in groups.values():
         yield extract(take(records, rows), shape, rules, own, said)
@@ -207,9 +214,13 @@ def extract_files(records: Records, shape: Shape, rules: Rules) -> Iterator[Extr
 
 def _doubtful(records: Records, files: pl.Series, found: Candidates) -> set[str]:
     """The files that may not have the best of the fields that files read together have: it is null there."""
-    firsts = [candidates[0] for candidates in found.values() if len(candidates) > 1]
+    firsts = [candidates[0] for candidates in found.values() if candidates]
     has = [pl.any_horizontal(field.expr.is_not_null() for field in first.found).any() for first in firsts]
-    shown = records.frame.lazy().group_by(files.alias("0")).agg(pl.all_horizontal(has).alias("1"))
+    shown = (
+        records.frame.lazy()
+        .group_by(files.alias("0"))
+        .agg(pl.all_horizontal(pl.lit(value=True), *has).alias("1"))
+    )
     return set(shown.filter(~pl.col("1")).collect(engine="in-memory").get_column("0"))
 
 
@@ -225,11 +236,19 @@ def _lines_of(whole: Whole, several: frozenset[str], files: set[str]) -> dict[st
 
 def _of_file(lines: Sequence[bytes], rules: Rules, found: Candidates) -> tuple[Candidates, str | None]:
     """Those of the fields that a file has, and what makes its `mos` no score."""
+    names = {name for line in lines for name in names_of(line)}
+    lower = {name.lower() for name in names}
+    if lower.isdisjoint(("summary", "frames")) and not any(
+        "." in one.name for some in found.values() for one in some
+    ):
+        own = {part: [one for one in found[part] if one.name.lower() in lower] for part in PARTS}
+        return own, opinion(names, rules)
+    # What is deeper in them shows only when all of a line is read.
     has: dict[str, set[int]] = {part: set() for part in PARTS}
     said = None
     for schema in shapes_of(lines):
         shape = Shape.of(schema)
-        said = said or beside(shape, rules)
+        said = said or opinion(shape.names(), rules)
         for part, candidates in find_candidates(shape, rules).items():
             has[part].update(one.rank for one in candidates)
     return {part: [one for one in found[part] if one.rank in has[part]] for part in PARTS}, said
@@ -308,13 +327,12 @@ def _written(decided: pl.DataFrame, parts: Sequence[Extracted]) -> pl.DataFrame:
         for one in parts
         for part, chosen in one.chosen.items()
     }
-    statuses = {one.rules.form.name or None: one.status for one in parts if one.status is not None}
     texts = []
     for form, *ranks in decided.iter_rows():
         read = {
             part: spelled[form, part, rank] for part, rank in zip(PARTS, ranks, strict=True) if rank < NOWHERE
         }
-        texts.append(written(read, rules[form], statuses.get(form)))
+        texts.append(written(read, rules[form]))
     return decided.with_columns(pl.Series("fields", texts, dtype=pl.String))
 
 

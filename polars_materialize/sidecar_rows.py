@@ -222,7 +222,7 @@ def _is_objects(dtype: pl.DataType) -> bool:
     return isinstance(dtype, pl.List) and dtype.inner == pl.Struct
 
 
-PARTS = ("scorer", "key", "score", "runtime_ms")
+PARTS = ("scorer", "key", "score", "status", "runtime_ms")
 """The parts of a row of which each file has one field."""
 PLACES: tuple[Place, ...] = ("row", "summary", "frames", "logits")
 """Where a part is looked for, in this order."""
@@ -285,6 +285,7 @@ def find_candidates(shape: Shape, rules: Rules) -> Candidates:
         "scorer": find(SCORER_FIELDS, PLACES[:2], lambda _: True),
         "key": [] if rules.by_file else keys_found,
         "score": scores,
+        "status": find(rules.status, PLACES[:1], lambda _: True),
         "runtime_ms": find(rules.runtime, PLACES, lambda _: True),
     }
 
@@ -294,11 +295,11 @@ def _may_be_key(field: Field) -> bool:
     return field.dtype.is_numeric() or field.dtype in (pl.Null, pl.String, pl.Categorical, pl.Enum)
 
 
-def beside(shape: Shape, rules: Rules) -> str | None:
-    """Find what says that a field `mos` is what people said of the clip, where no score was named."""
+def opinion(names: Iterable[str], rules: Rules) -> str | None:
+    """Find a name that says that `mos` beside it is what people said of the clip, where no score was named."""
     if rules.score is not SCORE_FIELDS:
         return None
-    return next((name for name in shape.names() if name.lower().startswith(("pred", "gt"))), None)
+    return min((name for name in names if name.lower().startswith(("pred", "gt"))), default=None)
 
 
 @dataclass(frozen=True)
@@ -309,7 +310,6 @@ class Extracted:
         frame: The rows as `SCORE_SCHEMA`, with `row`; scorer, key and score may be null.
         rules: What they were read by.
         chosen: The field of each part, if there is one.
-        status: The field of the status, if there is one.
         beside: A field that makes `mos` no score, if there is one.
         assumed: The scorer of rows that do not say.
     """
@@ -317,7 +317,6 @@ class Extracted:
     frame: pl.DataFrame
     rules: Rules
     chosen: Mapping[str, Candidate]
-    status: str | None
     beside: str | None
     assumed: str | None
 
@@ -340,7 +339,8 @@ def extract(
     """
     chosen = {part: found[0] for part, found in candidates.items() if found}
     score = _score(chosen.get("score"), rules)
-    statuses = fields.find_fields(shape.schema, rules.status)
+    # What says that a row failed says so under each name.
+    statuses = [field for one in candidates.get("status", ()) for field in one.found]
     is_missing = _spelled_missing(chosen.get("score"), rules, score)
     is_ok = means_ok(fields.first([fields.stated(field) for field in statuses], pl.String())) & ~is_missing
     scorers = [fields.text(field) for field in (chosen["scorer"].found if "scorer" in chosen else ())]
@@ -351,14 +351,13 @@ def extract(
     assumed = form.label if sidecar.label is None and is_own else None
     # Nor is another key spelt as its rule for keys expects.
     has_own_key = all(is_own_key(name, form.key_field) for name in rules.key)
-    status = statuses[0].name if statuses else None
     read = {part: candidate.spelled for part, candidate in chosen.items()}
     said = {
         "key_normalize": sidecar.key_normalize or (form.key_normalize if has_own_key else None),
         "key_regex": sidecar.key_regex or (form.key_regex if has_own_key else None),
         "format": form.name or None,
         "duplicates": sidecar.duplicates or form.duplicates,
-        "fields": written(read, rules, status),
+        "fields": written(read, rules),
     }
     rows = records.frame.lazy().select(
         records.row,
@@ -377,15 +376,13 @@ def extract(
         name = keys.normalize_key(pl.col("source"), "basename")
         rows = rows.with_columns(key=name, key_field=pl.lit(FILE_NAME))
     # An eager select works out again what columns share; a stream takes twice as long to begin.
-    return Extracted(rows.collect(engine="in-memory"), rules, chosen, status, beside, assumed)
+    return Extracted(rows.collect(engine="in-memory"), rules, chosen, beside, assumed)
 
 
-def written(read: Mapping[str, str], rules: Rules, status: str | None) -> str:
+def written(read: Mapping[str, str], rules: Rules) -> str:
     """Name the fields that were read, as JSON; the same text for the same fields."""
     key = {"key": FILE_NAME} if rules.by_file else {}
-    return msgspec.json.encode(
-        {**read, **key, **({"status": status} if status else {})}, order="sorted"
-    ).decode()
+    return msgspec.json.encode({**read, **key}, order="sorted").decode()
 
 
 def _assumed(shape: Shape, label: str | None, form: ScoreFormat) -> pl.Expr:
