@@ -53,6 +53,12 @@ def inside(field: Field, names: Sequence[str]) -> list[Field]:
     return [found for name in names for found in _find(members, name, prefix)]
 
 
+def members(field: Field) -> list[str]:
+    """The names of all fields inside an object or a list of objects."""
+    prefix = f"{field.name}."
+    return [member.name.removeprefix(prefix) for member in _members(field)]
+
+
 def _find(fields: Sequence[Field], name: str, prefix: str = "") -> list[Field]:
     """Fields of that name, exact matches first; a dotted path only where there is none."""
     own = [(field.name[len(prefix) :], field) for field in fields]

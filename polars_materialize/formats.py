@@ -27,7 +27,7 @@ Text = Literal["auto", "csv", "json", "xml"]
 
 
 LISTS = (
-    *("columns", "marks", "missing", "key_field", "score_field"),
+    *("columns", "marks", "never", "missing", "key_field", "score_field"),
     *("key_column", "mos_column", "std_dev_column", "n_ratings_column"),
 )
 """The fields of formats that are lists."""
@@ -51,6 +51,7 @@ class _Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         source: Where that is known from.
         marks: The names that rows of this format have, and no others: one list for each of its layouts; an
             empty name, if a comma ends each line. Without them the format has to be named.
+        never: The names that rows of this format do not have, but those of its relatives do.
     """
 
     name: str = ""
@@ -65,6 +66,7 @@ class _Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     example: str = ""
     source: str = ""
     marks: list[list[str]] = []
+    never: list[str] = []
 
     def __post_init__(self) -> None:
         """Refuses text where there has to be a list.
@@ -83,6 +85,7 @@ class ScoreFormat(_Format, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     Attributes:
         label: The scorer, where neither a row nor the entry says.
+        label_field: The field that names the scorer, where others write the same fields.
         rows: What a row is: a clip, or a frame of the clip that the file is about.
         key_field: The fields that may hold the clip's key, the first that a row has; or `@filename`.
         score_field: The fields that may hold the score or a list of one a frame; the first that a row has.
@@ -102,6 +105,7 @@ class ScoreFormat(_Format, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     label: str | None = None
+    label_field: str | None = None
     rows: Literal["clips", "frames"] = "clips"
     key_field: list[str] = []
     score_field: list[str] = []
@@ -197,12 +201,14 @@ def recognise(columns: Iterable[str], known: dict[str, Form], keys: Iterable[str
     marked = (
         (form, set(marks))
         for form in known.values()
+        if not present.intersection(form.never)
         for marks in form.marks
         if getattr(form, "rows", "clips") == "clips" or names[:1] == marks[:1]
     )
     found = [(form, marks) for form, marks in marked if meant <= marks <= present]
-    closest = [form for form, marks in found if all(marks >= others for _, others in found)]
-    return closest[0] if len(closest) == 1 else None
+    closest = {form.name: form for form, marks in found if all(marks >= others for _, others in found)}
+    closest = closest or {form.name: form for form, _ in found}  # several layouts of one format, say
+    return next(iter(closest.values())) if len(closest) == 1 else None
 
 
 def is_own_key(asked: str | None, own: Sequence[str]) -> bool:

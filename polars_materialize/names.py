@@ -9,6 +9,24 @@ from polars_materialize.errors import TableError, listing
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+MORE_KEYS = (
+    "video",
+    "video_name",
+    "video_path",
+    "vid",
+    "stimulus",
+    "stimuli_file",
+    "file",
+    "filepath",
+    "image",
+    "image_name",
+    "image_path",
+    "img_path",
+    "image_id",
+    "flickr_id",
+)
+"""Where a key is looked for last, for evidence of all kinds."""
+
 SCORE_KEYS = (
     "clip_id",
     "video_id",
@@ -26,6 +44,7 @@ SCORE_KEYS = (
     "clip_name",
     "src",
     "src_path",
+    *MORE_KEYS,
 )
 """Where the key of a feature table or a sidecar is looked for, for second opinions."""
 
@@ -47,6 +66,7 @@ LABEL_KEYS = (
     "distorted_path",
     "dis_path",
     "path",
+    *MORE_KEYS,
 )
 """Where the key of a feature table or a label file is looked for, for MOS labels."""
 

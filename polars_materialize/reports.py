@@ -53,6 +53,30 @@ class ShardCounts(msgspec.Struct, frozen=True):
     written: int = 1
 
 
+class FieldsRead(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The fields that the scores of some sidecars were read from, as the files spell them.
+
+    Attributes:
+        files: How many sidecars.
+        source: One of them.
+        format: The format that they were read as; null for the generic rule.
+        key: The field of the clip's key; `@filename` for the sidecar's own name.
+        score: The field of the score; `frames.score`, say, for the mean over frames.
+        scorer: The field of the scorer, if the rows name it.
+        status: The field of the status, if there is one.
+        runtime_ms: The field of the run time, if there is one.
+    """
+
+    files: int
+    source: str | None
+    format: str | None = None
+    key: str | None = None
+    score: str | None = None
+    scorer: str | None = None
+    status: str | None = None
+    runtime_ms: str | None = None
+
+
 class ScorerCounts(msgspec.Struct, frozen=True):
     """What a join did with one scorer's scores; rows are rows of the feature table before `drop`.
 
@@ -66,6 +90,7 @@ class ScorerCounts(msgspec.Struct, frozen=True):
         unused_scores: Scores that no row has the key of.
         replaced_scores: Scores before those that were taken, where sidecars have `duplicates: last`.
         formats: The formats that its sidecars were read as, if not by the generic rule.
+        fields: The fields that its scores were read from; sidecars with the same ones are counted together.
         hint: Why no row has a score of it, as far as the keys tell; null if a row has.
     """
 
@@ -79,6 +104,7 @@ class ScorerCounts(msgspec.Struct, frozen=True):
     replaced_scores: int = 0
     formats: list[str] = []
     hint: str | None = None
+    fields: list[FieldsRead] = []
 
 
 class ScoreAudit(msgspec.Struct, frozen=True, kw_only=True):

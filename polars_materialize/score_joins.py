@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
+import msgspec
 import polars as pl
 
 from polars_materialize import keys
@@ -24,7 +25,7 @@ from polars_materialize.joins import (
     sum_rows,
 )
 from polars_materialize.options import Policy, ScoreOptions
-from polars_materialize.reports import KeyCounts, ScoreKeyCounts, ScorerCounts
+from polars_materialize.reports import FieldsRead, KeyCounts, ScoreKeyCounts, ScorerCounts
 from polars_materialize.scores import complete_scores, key_scores, scorer_slugs
 
 if TYPE_CHECKING:
@@ -243,6 +244,7 @@ class ScorePlan:
             .collect(engine="in-memory")
         )
         sides = {side["scorer"]: side for side in own.iter_rows(named=True)}
+        read = _fields_read(self.scores)
         competitors = {
             scorer: ScorerCounts(
                 competitor=scorer,
@@ -256,6 +258,7 @@ class ScorePlan:
                 replaced_scores=sides[scorer]["replaced"],
                 formats=sides[scorer]["format"],
                 hint=self._hint(wide, scorer),
+                fields=read.get(scorer, []),
             )
             for index, scorer in enumerate(self.slugs)
         }
@@ -297,6 +300,24 @@ _FAILURES: Mapping[str, tuple[str, str, type[MissingScoreError | BadScoreError]]
     "bad": ("bad_policy", "with a bad score", BadScoreError),
 }
 """The statuses that a policy rules: its name, what is wrong in words, and what to raise."""
+
+
+def _fields_read(scores: pl.DataFrame) -> dict[str, list[FieldsRead]]:
+    """The fields that the scores of each scorer were read from, where that is known."""
+    files = (
+        scores.lazy()
+        .filter(pl.col("fields").is_not_null())
+        .group_by("scorer", "format", "fields")
+        .agg(pl.col("source").n_unique(), pl.col("source").min().alias("first"))
+        .sort("scorer", "format", "fields")
+        .collect(engine="in-memory")
+    )
+    read: dict[str, list[FieldsRead]] = {}
+    for scorer, form, fields, count, first in files.iter_rows():
+        read.setdefault(scorer, []).append(
+            FieldsRead(files=count, source=first, format=form, **msgspec.json.decode(fields))
+        )
+    return read
 
 
 def _scorer_columns(keyed: pl.LazyFrame, own: pl.LazyFrame, prefix: str) -> pl.LazyFrame:

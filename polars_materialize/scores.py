@@ -30,10 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from polars_materialize.formats import KeyNormalize
+    from polars_materialize.sidecar_rows import Looked
 
 
-SCORE_FIELDS = ("score", "mos", "predicted_mos", "predicted_vmaf_or_mos", "quality", "vmaf")
-OK_WORDS = ("ok", "pass", "success")
+SCORE_FIELDS = (
+    *("score", "predicted_mos", "predicted_vmaf_or_mos", "pred_score", "prediction", "quality"),
+    *("mos", "vmaf"),
+)
+"""Where a score is looked for. `mos` and `vmaf` come last: beside a prediction they are something else."""
+OK_WORDS = ("ok", "pass", "success", "succeeded", "done", "completed")
 FILE_NAME = "@filename"
 """As a `key_field`: the sidecar's own file name is the key."""
 SCORE_SCHEMA = pl.Schema(
@@ -51,6 +56,7 @@ SCORE_SCHEMA = pl.Schema(
         "key_regex": pl.String,
         "format": pl.String,
         "duplicates": pl.String,
+        "fields": pl.String,
     }
 )
 """The columns of a long frame of scores; only `scorer`, `key` and `score` have to be given."""
@@ -66,36 +72,58 @@ def slug(scorer: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", scorer.lower()).strip("_")
 
 
+def slug_of(scorer: pl.Expr) -> pl.Expr:
+    """As `slug`, of a column.
+
+    Example:
+        >>> pl.select(slug_of(pl.lit("Q-Align (v1.1)"))).item()
+        'q_align_v1_1'
+    """
+    return scorer.str.to_lowercase().str.replace_all("[^a-z0-9]+", "_").str.strip_chars("_")
+
+
 def means_ok(status: pl.Expr) -> pl.Expr:
     """Whether a status says that the scorer succeeded; one that says nothing does."""
     state = status.str.strip_chars().str.to_lowercase()
     return state.is_null() | state.is_in(["", *OK_WORDS])
 
 
-def unusable_rows(long: pl.DataFrame, key: str = "'key'", score: str = "'score'") -> pl.DataFrame:
-    """What makes rows unusable: `place` and `reason`; no rows if all are usable.
+def unusable_rows(long: pl.DataFrame, looked: Looked | None = None) -> pl.DataFrame:
+    """Find what makes rows unusable: `place` and `reason`; no rows if all are usable.
 
     Args:
         long: Scores.
-        key: Where their key was looked for, in words.
-        score: Where their score was.
+        looked: Where their key and their score were looked for, in words.
     """
     if _are_usable(long):  # most often they are, which is seen sooner than a query begins
         return pl.DataFrame(schema={"place": pl.String, "reason": pl.String})
+    key, score, name_key, name_score = looked or ("'key'", "'score'", "", "")
     finite = pl.col("score").is_finite().fill_null(value=False)
-    reason = (
-        pl.when(pl.col("scorer").is_null())
-        .then(pl.lit("no scorer, expected LABEL=path or a field 'competitor'"))
-        .when(pl.col("key").is_null())
-        .then(pl.lit(f"no key in {key}"))
-        .when((pl.col("status") == "ok") & ~finite)
-        .then(pl.lit(f"status ok without a usable score in {score}"))
-    )
+
+    def where(part: str, names: str, hint: str) -> pl.Expr:
+        """The field that the file has, else all that were looked for."""
+        own = pl.col("fields").str.json_path_match(f"$.{part}")
+        return pl.concat_str(
+            pl.coalesce(pl.concat_str(pl.lit("'"), own, pl.lit("'")), pl.lit(names)), pl.lit(hint)
+        )
+
+    lacking = [
+        pl.when(pl.col("key").is_null()).then(
+            pl.concat_str(pl.lit("no key in "), where("key", key, name_key))
+        ),
+        pl.when((pl.col("status") == "ok") & ~finite).then(
+            pl.concat_str(pl.lit("status ok without a usable score in "), where("score", score, name_score))
+        ),
+        pl.when(pl.col("scorer").is_null()).then(
+            pl.lit("no scorer, expected LABEL=path or a field 'competitor'")
+        ),
+    ]
     read_as = pl.concat_str(pl.lit("; read as '"), "format", pl.lit("'"))
+    reason = pl.concat_list(lacking).list.drop_nulls()
     wrong = (
         long.lazy()
-        .select("place", reason=pl.concat_str(reason, read_as.fill_null("")))
-        .filter(pl.col("reason").is_not_null())
+        .filter(pl.any_horizontal(each.is_not_null() for each in lacking))
+        .select("place", reason=pl.concat_str(reason.list.join("; "), read_as.fill_null("")))
     )
     return wrong.collect(engine="in-memory")
 
@@ -186,12 +214,16 @@ def _alike(scores: pl.DataFrame, by: Sequence[str]) -> list[pl.DataFrame]:
 
 
 def _replace_repeated(keyed: pl.DataFrame) -> pl.DataFrame:
-    """Takes the last score of a key from sidecars that say so; `replaced` counts those before it."""
+    """Takes the last score of a key from sidecars that say so; `replaced` counts those before it.
+
+    Only rows of one file whose keys are the same text are reruns; others are different clips, or another
+    metric, and stay to be refused.
+    """
     takes_last = pl.col("duplicates") == "last"
     asked = keyed.get_column("duplicates")
     if asked.null_count() == asked.len() or not (asked == "last").any():
         return keyed.with_columns(replaced=pl.lit(0, dtype=pl.UInt32))
-    clip = ["scorer", "key", "duplicates"]
+    clip = ["scorer", "text", "source", "key", "duplicates"]
     before = pl.when(takes_last).then(pl.len().over(clip) - 1).otherwise(0).cast(pl.UInt32)
     last = pl.struct(clip).is_last_distinct()
     return keyed.with_columns(replaced=before).filter(last | ~takes_last.fill_null(value=False))
@@ -202,37 +234,48 @@ def _refuse_duplicates(keyed: pl.DataFrame) -> None:
         return
     repeated = (
         keyed.group_by("scorer", "key")
-        .agg(pl.col("place"), rows=pl.len())
+        .agg(
+            pl.col("place", "text"),
+            rows=pl.len(),
+            is_rerun=(pl.col("text").n_unique() == 1) & (pl.col("source").n_unique() == 1),
+        )
         .filter(pl.col("rows") > 1)
         .sort("scorer", "key")
     )
-    shown = [
-        f"{scorer} {key!r} at {' and '.join(places[:2])}"
-        for scorer, key, places, _ in repeated.head(LISTED).iter_rows()
-    ]
-    more = f"; and {repeated.height - len(shown):,} more" if repeated.height > len(shown) else ""
+    first = repeated.row(0, named=True)
+    text, other = first["text"][:2]
+    place, second = first["place"][:2]
+    clips, scorers = repeated.get_column("key").n_unique(), repeated.get_column("scorer").n_unique()
+    by = "one scorer" if scorers == 1 else f"each of {scorers:,} scorers"
+    more = "" if repeated.height == 1 else ", such as"
+    at = f"{place} and " if text == other else f"{place} and {other!r} at "
+    key = "" if text == other else f", which are the one key {first['key']!r}"
+    rerun = " (if a rerun appended, say duplicates: last)" if repeated.get_column("is_rerun").all() else ""
     raise DuplicateKeyError(
-        f"more than one score of {counted(repeated.height, 'clip')} by one scorer: {'; '.join(shown)}{more}; "
-        "expected one row for each scorer and key (if a rerun appended, say duplicates: last)",
-        offenders=repeated,
+        f"more than one score of {counted(clips, 'clip')} by {by}{more}: "
+        f"{first['scorer']} {text!r} at {at}{second}{key}; expected one row for each scorer and key{rerun}",
+        offenders=repeated.drop("text", "is_rerun"),
     )
 
 
-def _refuse_mixed_ranges(scores: pl.DataFrame) -> None:
-    """Refuses scores of one scorer in formats of different ranges, which one column cannot hold.
+def _refuse_mixed_formats(scores: pl.DataFrame) -> None:
+    """Refuses scores of one scorer in formats that measure different things, which one column cannot hold.
 
     Raises:
-        ScorerNameError: Names the formats.
+        ScorerNameError: Names the formats, and a file of each.
     """
     known = list_formats().scores
-    ranges: dict[str, dict[str, tuple[float, float]]] = {}
-    for scorer, name in scores.select("scorer", "format").unique().sort("scorer", "format").iter_rows():
+    found: dict[str, dict[tuple[object, ...], tuple[str, str]]] = {}
+    files = scores.group_by("scorer", "format", maintain_order=True).agg(pl.col("source").first())
+    for scorer, name, source in files.sort("scorer", "format").iter_rows():
         form = known.get(name)
-        if form is not None and form.low is not None and form.high is not None:
-            ranges.setdefault(scorer, {})[name] = form.low, form.high
-    for scorer, found in ranges.items():
-        if len(set(found.values())) > 1:
-            said = " and ".join(f"{name!r} ({low:g} to {high:g})" for name, (low, high) in found.items())
+        if form is not None:
+            ends = "" if form.low is None or form.high is None else f" ({form.low:g} to {form.high:g})"
+            meant = (form.label, form.low, form.high)
+            found.setdefault(scorer, {}).setdefault(meant, (f"{name!r}{ends}", source))
+    for scorer, formats in found.items():
+        if len(formats) > 1:
+            said = " and ".join(f"{name} in {source}" for name, source in formats.values())
             raise ScorerNameError(
                 f"the scorer {scorer!r} has scores of the formats {said}; label one of them otherwise"
             )
@@ -242,10 +285,10 @@ def scorer_slugs(scores: pl.DataFrame) -> dict[str, str]:
     """The scorers of a long frame, sorted, with the slug of each.
 
     Raises:
-        ScorerNameError: If a name has no slug, two have the same, or a scorer has mixed ranges.
+        ScorerNameError: If a name has no slug, two have the same, or a scorer has scores of several formats.
     """
     if scores.get_column("format").null_count() < scores.height:
-        _refuse_mixed_ranges(scores)
+        _refuse_mixed_formats(scores)
     slugs: dict[str, str] = {}
     owner: dict[str, str] = {}
     for scorer in scores.get_column("scorer").unique().sort():

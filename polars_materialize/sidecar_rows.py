@@ -1,14 +1,18 @@
-"""Rows of one sidecar entry: by which rules they are read, and the scores that come of them."""
+"""Rows of one sidecar entry: by which rules they are read, and the scores that come of them.
+
+Which field holds a part of a row (its key, its score, ...) is decided once a file: the first of the known
+names that the file has. A row that has nothing usable there has no such part; no other field steps in.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import msgspec
 import polars as pl
 
 from polars_materialize import fields, keys
-from polars_materialize.errors import KeyColumnError
 from polars_materialize.formats import (
     ScoreFormat,
     find_format,
@@ -17,10 +21,10 @@ from polars_materialize.formats import (
     numbers_of,
     recognise,
 )
-from polars_materialize.scores import FILE_NAME, SCORE_FIELDS, means_ok
+from polars_materialize.scores import FILE_NAME, SCORE_FIELDS, means_ok, slug, slug_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from polars_materialize.fields import Field
     from polars_materialize.formats import Pooling
@@ -30,6 +34,18 @@ if TYPE_CHECKING:
 SCORER_FIELDS = ("competitor",)
 STATUS_FIELDS = ("status",)
 RUNTIME_FIELDS = ("runtime_ms", "runtime_total_ms", "elapsed_ms")
+
+
+Place = Literal["row", "summary", "frames", "logits"]
+
+
+class Looked(NamedTuple):
+    """Where the key and the score of rows were looked for, in words, and how to name them."""
+
+    key: str
+    score: str
+    name_key: str = ""
+    name_score: str = ""
 
 
 def named_format(entry: Sidecar) -> ScoreFormat:
@@ -50,6 +66,7 @@ class Rules:
         runtime: The names of fields that may hold the run time.
         status: The names of fields that may hold the status.
         pooling: How scores of frames become one, if that was said.
+        layout: Which of the layouts of the format the files have; none if they show none.
     """
 
     entry: Sidecar
@@ -60,6 +77,7 @@ class Rules:
     runtime: Sequence[str]
     status: Sequence[str]
     pooling: Pooling | None
+    layout: int | None = None
 
     @classmethod
     def of(cls, entry: Sidecar, score_key_field: str | None, score_field: str | None) -> Rules:
@@ -88,7 +106,7 @@ class Rules:
             pooling=entry.pooling or form.pooling,
         )
 
-    def candidates(self, columns: Iterable[str]) -> list[ScoreFormat]:
+    def formats(self, columns: Iterable[str]) -> list[ScoreFormat]:
         """The formats that some of the rows with some columns may be in, where nothing was said."""
         if self.entry.format != "auto" or self.entry.columns:
             return []
@@ -119,20 +137,31 @@ class Rules:
         return Rules(self.entry, form, self.asked, key, score, runtime, status, pooling)
 
     @property
+    def pooling_of_lists(self) -> Pooling | None:
+        """How a list in a row is pooled; rows that are frames are pooled when all of a clip are there."""
+        return None if self.form.rows == "frames" else self.pooling
+
+    @property
+    def named(self) -> set[str]:
+        """The options that name fields, in the entry or for the table."""
+        return set() if self.form.name else set(self.asked)
+
+    @property
     def by_file(self) -> bool:
         """Whether the sidecar's own file name is the key."""
         return list(self.key) == [FILE_NAME]
 
-    def described(self) -> tuple[str, str]:
+    def described(self) -> Looked:
         """What the key and the score are looked for in, in words."""
         key = repr(self.key[0]) if len(self.key) == 1 else f"any of {' '.join(self.key)}"
         score = repr(self.score[0]) if len(self.score) == 1 else f"any of {' '.join(self.score)}"
+        name_key = name_score = ""
         if "key_field" not in self.asked and not self.form.key_field:
-            key += " (name it with key_field, or say the format)"
+            name_key = " (name it with key_field, or say the format)"
         if "score_field" not in self.asked and not self.form.score_field:
-            score += " (name it with score_field, or say the format)"
+            name_score = " (name it with score_field, or say the format)"
         pooled = f" (pooling {self.pooling!r} needs a list of frame scores)" if self.pooling else ""
-        return key, score + pooled
+        return Looked(key, score, name_key, name_score + pooled)
 
 
 def clip_by_clip(frames: pl.DataFrame, pooling: Pooling | None) -> pl.DataFrame:
@@ -167,54 +196,176 @@ class Shape:
 
     @classmethod
     def of(cls, schema: pl.Schema) -> Shape:
-        """The fields of rows with a schema."""
+        """Find the fields of rows with a schema."""
         summaries = [f for f in fields.find_fields(schema, ["summary"]) if f.dtype == pl.Struct]
         frames = [f for f in fields.find_fields(schema, ["frames"]) if _is_objects(f.dtype)]
         return cls(schema, summaries, frames)
 
-    def find(self, names: Sequence[str]) -> list[Field]:
-        """Fields of the row, then of its summary."""
-        rows = fields.find_fields(self.schema, names)
-        return rows + [found for summary in self.summaries for found in fields.inside(summary, names)]
+    def places(self, name: str) -> Iterator[tuple[Place, list[Field]]]:
+        """Find the fields of a name in each place; of frames the lists whose items have it."""
+        yield "row", fields.find_fields(self.schema, [name])
+        yield "summary", [found for summary in self.summaries for found in fields.inside(summary, [name])]
+        yield "frames", [frames for frames in self.frames if fields.inside(frames, [name])]
 
     def has(self, name: str) -> bool:
         """Whether rows have a field, in whatever place."""
-        frames = [found for frame in self.frames for found in fields.inside(frame, [name])]
-        return bool(self.find([name]) or frames)
+        return any(found for _, found in self.places(name))
+
+    def names(self) -> Iterator[str]:
+        """List the names of all fields of the row, its summary and its frames."""
+        yield from self.schema
+        for outer in (*self.summaries, *self.frames):
+            yield from fields.members(outer)
 
 
 def _is_objects(dtype: pl.DataType) -> bool:
     return isinstance(dtype, pl.List) and dtype.inner == pl.Struct
 
 
-def extract(records: Records, shape: Shape, rules: Rules) -> pl.DataFrame:
-    """Rows as `SCORE_SCHEMA`, with `row`; scorer, key and score may be null."""
-    score = _score(shape, rules)
-    runtime = _runtime(shape, rules.runtime)
-    statuses = [fields.stated(field) for field in fields.find_fields(shape.schema, rules.status)]
-    is_missing = _spelled_missing(shape, rules, score)
-    is_ok = means_ok(fields.first(statuses, pl.String())) & ~is_missing
-    scorers = [fields.text(field) for field in shape.find(SCORER_FIELDS)]
-    key, key_field = _key(shape, rules)
+PARTS = ("scorer", "key", "score", "status", "runtime_ms")
+"""The parts of a row of which each file has one field."""
+PLACES: tuple[Place, ...] = ("row", "summary", "frames", "logits")
+"""Where a part is looked for, in this order."""
+STEP = 1_000_000
+NOWHERE = len(PLACES) * STEP
+"""The rank of a part that a file does not have."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A field that may hold a part of a row.
+
+    Attributes:
+        place: Where it stands.
+        name: The name that was looked for.
+        index: Which of the known names that is.
+        found: The fields of that name, more than one if it is spelled in several ways; of frames, the lists
+            whose items have it.
+    """
+
+    place: Place
+    name: str
+    index: int
+    found: tuple[Field, ...]
+
+    @property
+    def rank(self) -> int:
+        """Its place among the candidates of its part: the same for each batch of an entry."""
+        return PLACES.index(self.place) * STEP + self.index
+
+    @property
+    def spelled(self) -> str:
+        """Its path, as the file spells it."""
+        found = self.found[0]
+        return fields.inside(found, [self.name])[0].name if self.place == "frames" else found.name
+
+
+Candidates = dict[str, list[Candidate]]
+"""For each part the fields that may hold it, best first."""
+
+
+def find_candidates(shape: Shape, rules: Rules) -> Candidates:
+    """Find the fields that may hold each part of rows."""
+
+    def find(names: Sequence[str], places: Sequence[Place], test: Callable[[Field], bool]) -> list[Candidate]:
+        known = [
+            Candidate(place, name, index, tuple(f for f in found if place == "frames" or test(f)))
+            for index, name in enumerate(names)
+            for place, found in shape.places(name)
+            if place in places
+        ]
+        return sorted((one for one in known if one.found), key=lambda one: one.rank)
+
+    pooling = rules.pooling_of_lists
+    scores = find(rules.score, PLACES, lambda field: pooling is None or field.dtype == pl.List)
+    if (name := rules.form.logits_field) and (logits := fields.find_fields(shape.schema, [name])):
+        scores.append(Candidate("logits", name, 0, tuple(logits)))
+    keys_found = find(rules.key, PLACES[:2], lambda field: "key_field" in rules.asked or _may_be_key(field))
+    return {
+        "scorer": find(SCORER_FIELDS, PLACES[:2], lambda _: True),
+        "key": [] if rules.by_file else keys_found,
+        "score": scores,
+        "status": find(rules.status, PLACES[:1], lambda _: True),
+        "runtime_ms": find(rules.runtime, PLACES, lambda _: True),
+    }
+
+
+def _may_be_key(field: Field) -> bool:
+    """Whether a field can name clips; an object that happens to be called `name` does not."""
+    return field.dtype.is_numeric() or field.dtype in (pl.Null, pl.String, pl.Categorical, pl.Enum)
+
+
+def opinion(names: Iterable[str], rules: Rules) -> str | None:
+    """Find a name that says that `mos` beside it is what people said of the clip, where no score was named."""
+    if rules.score is not SCORE_FIELDS:
+        return None
+    return min((name for name in names if name.lower().startswith(("pred", "gt"))), default=None)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """Rows of files that have the same fields.
+
+    Attributes:
+        frame: The rows as `SCORE_SCHEMA`, with `row`; scorer, key and score may be null.
+        rules: What they were read by.
+        chosen: The field of each part, if there is one.
+        beside: A field that makes `mos` no score, if there is one.
+        assumed: The scorer of rows that do not say.
+    """
+
+    frame: pl.DataFrame
+    rules: Rules
+    chosen: Mapping[str, Candidate]
+    beside: str | None
+    assumed: str | None
+
+    def rank(self, part: str) -> int:
+        """What comes first among the fields that files have for a part."""
+        return self.chosen[part].rank if part in self.chosen else NOWHERE
+
+
+def extract(
+    records: Records, shape: Shape, rules: Rules, candidates: Candidates, beside: str | None
+) -> Extracted:
+    """Read rows of files that have the same fields.
+
+    Args:
+        records: The rows.
+        shape: All fields that they have.
+        rules: How to read them.
+        candidates: The fields that may hold each part, best first.
+        beside: A field that makes `mos` no score, if their files have one.
+    """
+    chosen = {part: found[0] for part, found in candidates.items() if found}
+    score = _score(chosen.get("score"), rules)
+    # What says that a row failed says so under each name.
+    statuses = [field for one in candidates.get("status", ()) for field in one.found]
+    is_missing = _spelled_missing(chosen.get("score"), rules, score)
+    is_ok = means_ok(fields.first([fields.stated(field) for field in statuses], pl.String())) & ~is_missing
+    scorers = [fields.text(field) for field in (chosen["scorer"].found if "scorer" in chosen else ())]
+    key, key_field = _key(chosen.get("key"), rules)
     sidecar, form = rules.entry, rules.form
     # Another score of a format is not what its label says.
     is_own = "score_field" not in rules.asked or rules.asked["score_field"] in form.score_field
     assumed = form.label if sidecar.label is None and is_own else None
     # Nor is another key spelt as its rule for keys expects.
     has_own_key = all(is_own_key(name, form.key_field) for name in rules.key)
+    read = {part: candidate.spelled for part, candidate in chosen.items()}
     said = {
         "key_normalize": sidecar.key_normalize or (form.key_normalize if has_own_key else None),
         "key_regex": sidecar.key_regex or (form.key_regex if has_own_key else None),
         "format": form.name or None,
         "duplicates": sidecar.duplicates or form.duplicates,
+        "fields": written(read, rules),
     }
     rows = records.frame.lazy().select(
         records.row,
-        fields.first([*scorers, pl.lit(assumed, dtype=pl.String)], pl.String()).alias("scorer"),
+        fields.first([*scorers, _assumed(shape, assumed, form)], pl.String()).alias("scorer"),
         key.alias("key"),
         pl.when(~is_missing).then(score.value).alias("score"),
         pl.when(is_ok).then(pl.lit("ok")).otherwise(pl.lit("bad")).alias("status"),
-        runtime.alias("runtime_ms"),
+        _runtime(chosen.get("runtime_ms")).alias("runtime_ms"),
         score.frames.alias("frames"),
         records.source,
         records.place,
@@ -225,27 +376,45 @@ def extract(records: Records, shape: Shape, rules: Rules) -> pl.DataFrame:
         name = keys.normalize_key(pl.col("source"), "basename")
         rows = rows.with_columns(key=name, key_field=pl.lit(FILE_NAME))
     # An eager select works out again what columns share; a stream takes twice as long to begin.
-    return rows.collect(engine="in-memory")
+    return Extracted(rows.collect(engine="in-memory"), rules, chosen, beside, assumed)
 
 
-def _score(shape: Shape, rules: Rules) -> fields.Pooled:
-    """The first usable score in the row, its summary, or pooled over its frames."""
-    names, pooling = rules.score, rules.pooling
-    candidates = [fields.scalar_or_pooled(field, pooling) for field in shape.find(names)]
-    candidates += [fields.pool(fields.per_item(frames, names), pooling) for frames in shape.frames]
-    if rules.form.logits_field:
-        logits = fields.find_fields(shape.schema, [rules.form.logits_field])
-        values = [fields.expected(field, rules.form.levels) for field in logits]
-        candidates += [fields.Pooled(value, pl.lit(0, dtype=pl.Int64)) for value in values]
-    return fields.first_pooled(candidates)
+def written(read: Mapping[str, str], rules: Rules) -> str:
+    """Name the fields that were read, as JSON; the same text for the same fields."""
+    key = {"key": FILE_NAME} if rules.by_file else {}
+    return msgspec.json.encode({**read, **key}, order="sorted").decode()
 
 
-def _spelled_missing(shape: Shape, rules: Rules, score: fields.Pooled) -> pl.Expr:
+def _assumed(shape: Shape, label: str | None, form: ScoreFormat) -> pl.Expr:
+    """The scorer of rows that do not say: their format's, unless its own field names another."""
+    assumed = pl.lit(label, dtype=pl.String)
+    if label is None or form.label_field is None:
+        return assumed
+    texts = [fields.text(field) for field in fields.find_fields(shape.schema, [form.label_field])]
+    own = fields.first(texts, pl.String())
+    return pl.when(own.is_null() | (slug_of(own) == slug(label))).then(assumed).otherwise(own)
+
+
+def _score(chosen: Candidate | None, rules: Rules) -> fields.Pooled:
+    """The score in the field that was chosen."""
+    if chosen is None:
+        return fields.first_pooled([])
+    pooling = rules.pooling_of_lists
+    if chosen.place == "logits":
+        values = [fields.expected(field, rules.form.levels) for field in chosen.found]
+        return fields.first_pooled([fields.Pooled(value, pl.lit(0, dtype=pl.Int64)) for value in values])
+    if chosen.place == "frames":
+        items = [fields.per_item(frames, [chosen.name]) for frames in chosen.found]
+        return fields.first_pooled([fields.pool(numbers, pooling) for numbers in items])
+    return fields.first_pooled([fields.scalar_or_pooled(field, pooling) for field in chosen.found])
+
+
+def _spelled_missing(chosen: Candidate | None, rules: Rules, score: fields.Pooled) -> pl.Expr:
     """Whether a row says, as its format spells it, that there is no score."""
-    if not rules.form.missing:
+    if not rules.form.missing or chosen is None:
         return pl.lit(value=False)
-    texts = [fields.text(field) for field in shape.find(rules.score)]
-    said = fields.first(texts, pl.String()).str.to_lowercase()
+    plain = chosen.found if chosen.place in PLACES[:2] else ()
+    said = fields.first([fields.text(field) for field in plain], pl.String()).str.to_lowercase()
     words = [word.lower() for word in rules.form.missing]
     stands_for_it = said.is_in([word for word in words if word]).fill_null(value=False)
     stands_for_it |= ((score.frames == 0) & score.value.is_in(numbers_of(words))).fill_null(value=False)
@@ -253,25 +422,22 @@ def _spelled_missing(shape: Shape, rules: Rules, score: fields.Pooled) -> pl.Exp
     return stands_for_it | (pl.lit("" in words) & said.is_null() & score.value.is_null())
 
 
-def _runtime(shape: Shape, names: Sequence[str]) -> pl.Expr:
-    """The first run time in the row, its summary, or the sum over the frames that have one."""
-    candidates = [fields.scalar_or_sum(field) for field in shape.find(names)]
-    candidates += [fields.total(fields.per_item(frames, names)) for frames in shape.frames]
-    return fields.first(candidates, pl.Float64())
+def _runtime(chosen: Candidate | None) -> pl.Expr:
+    """The run time in the field that was chosen; of frames, the sum of those that have one."""
+    if chosen is None:
+        return pl.lit(None, dtype=pl.Float64)
+    if chosen.place == "frames":
+        times = [fields.total(fields.per_item(frames, [chosen.name])) for frames in chosen.found]
+    else:
+        times = [fields.scalar_or_sum(field) for field in chosen.found]
+    return fields.first(times, pl.Float64())
 
 
-def _key(shape: Shape, rules: Rules) -> tuple[pl.Expr, pl.Expr]:
+def _key(chosen: Candidate | None, rules: Rules) -> tuple[pl.Expr, pl.Expr]:
     """The key's text, and the name of the field that it was found in."""
-    if rules.by_file:
-        return pl.lit(None, dtype=pl.String), pl.lit(None, dtype=pl.String)
     texts, spelled = [], []
-    for field in shape.find(rules.key):
-        try:
-            text = keys.key_text(field.expr, field.dtype, name=field.name, table=rules.entry.path)
-        except KeyColumnError:
-            if "key_field" in rules.asked:
-                raise
-            continue  # an object that happens to be called `name` is no key
+    for field in () if chosen is None else chosen.found:
+        text = keys.key_text(field.expr, field.dtype, name=field.name, table=rules.entry.path)
         texts.append(text)
         spelled.append(pl.when(text.is_not_null()).then(pl.lit(field.name)))
     return fields.first(texts, pl.String()), fields.first(spelled, pl.String())

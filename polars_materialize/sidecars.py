@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 import polars as pl
@@ -33,24 +32,22 @@ from polars_materialize.formats import (
     check_named,
     list_formats,
 )
-from polars_materialize.names import spare_names
 from polars_materialize.options import Sidecar
 from polars_materialize.scores import SCORE_SCHEMA, slug, unusable_rows
-from polars_materialize.sidecar_rows import Rules, Shape, clip_by_clip, extract, named_format
+from polars_materialize.sidecar_files import Layouts, decide, extract_files, refuse_formats
+from polars_materialize.sidecar_rows import Rules, Shape, clip_by_clip, named_format
 from polars_materialize.stores import check_storage_options, local_folder
-from polars_materialize.tables import Dialect, File, Records, find, in_order, is_small, read_records
+from polars_materialize.tables import Dialect, File, find, in_order, is_small, read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from polars_materialize.sidecar_rows import Extracted
     from polars_materialize.stores import StorageOptions
 
 
 SidecarLike = str | os.PathLike[str] | Sidecar
-
-DOCUMENTS = ("json", "jsonl", "xml")
-"""The formats of files whose rows say each for itself which fields they have."""
 
 
 def check_sidecar(sidecar: Sidecar) -> None:
@@ -230,45 +227,46 @@ def read_scores(
 
 
 def _unusable(part: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """What makes rows of an entry unusable, in words of the format that each was read as."""
+    """Find what makes rows of an entry unusable, in words of the format that each was read as."""
     forms = part.get_column("format")
     names = [None] if forms.null_count() == forms.len() else forms.unique().sort().to_list()
-    if names == [rules.form.name or None]:
-        return unusable_rows(part, *rules.described())
     known = list_formats().scores
     return pl.concat(
         unusable_rows(
-            part.filter(pl.col("format").eq_missing(name)),
-            *(rules if name is None else rules.read_as(known[name])).described(),
+            part if len(names) == 1 else part.filter(forms.eq_missing(pl.lit(name))),
+            (rules if name is None or name == rules.form.name else rules.read_as(known[name])).described(),
         )
         for name in names
     )
 
 
-def _read_entry(rules: Rules, files: Sequence[File], tick: Callable[[File], File]) -> pl.DataFrame:
-    """All rows of one entry as `SCORE_SCHEMA`; scorer, key and score may still be null."""
+def _read_entry(
+    rules: Rules, files: Sequence[File], tick: Callable[[File], File], assumed: ScoreFormat | None = None
+) -> pl.DataFrame:
+    """Read all rows of one entry as `SCORE_SCHEMA`; scorer, key and score may still be null.
+
+    Args:
+        rules: How to read them.
+        files: The files of the entry.
+        tick: Told of each file.
+        assumed: The format of files of one row that show none.
+    """
     sidecar = rules.entry
-    parts: list[pl.DataFrame] = []
+    parts: list[Extracted] = []
     columns: dict[str, None] = {}
     asked = dict(rules.asked)
     known = (name for form in list_formats().scores.values() for name in form.key_field)
     key_columns = list(known) if rules.key is keys.SCORE_KEYS else rules.key
-    tables = {file.written for file in files if file.format not in DOCUMENTS}
-    frames: dict[Pooling | None, list[pl.DataFrame]] = {}
+    layouts = Layouts(rules, assumed)
     for found in read_records(map(tick, files), ("rows", "results"), key_columns):
-        whole = found.source.len() == 0 or found.source.item(0) in tables
-        for own, records in _recognised(found, rules, whole=whole):
+        for own, records in layouts.parts(found):
             shape = Shape.of(records.frame.schema)
             columns.update(dict.fromkeys(records.frame.columns))
             asked = {option: name for option, name in asked.items() if not shape.has(name)}
-            if own.form.rows == "frames":
-                # A clip may go on in the next batch, so its frames are pooled when all are there.
-                rows = extract(records, shape, replace(own, pooling=None))
-                frames.setdefault(own.pooling, []).append(rows)
-            else:
-                parts.append(extract(records, shape, own))
-    parts += [clip_by_clip(pl.concat(rows), pooling) for pooling, rows in frames.items()]
-    if not any(part.height for part in parts):
+            parts += extract_files(records, shape, own)
+    if (missed := layouts.missed()) is not None:
+        return _read_entry(rules, files, lambda file: file, missed)
+    if not any(part.frame.height for part in parts):
         raise TableError(sidecar.path, "no rows; expected at least one score")
     for option, name in asked.items():
         raise TableError(
@@ -276,33 +274,19 @@ def _read_entry(rules: Rules, files: Sequence[File], tick: Callable[[File], File
             f"no row has the {option} {name!r}; the rows have {listing(columns)}"
             f"{did_you_mean(name, columns)}",
         )
-    long = parts[0] if len(parts) == 1 else pl.concat(parts).sort("row")
+    clips: list[pl.DataFrame] = []
+    frames: dict[Pooling | None, list[pl.DataFrame]] = {}
+    for part, rows in zip(parts, decide(parts), strict=True):
+        if part.rules.form.rows == "frames":
+            # A clip may go on in another batch, so its frames are pooled when all are there.
+            frames.setdefault(part.rules.pooling, []).append(rows)
+        else:
+            clips.append(rows)
+    clips += [clip_by_clip(pl.concat(rows), pooling) for pooling, rows in frames.items()]
+    long = clips[0] if len(clips) == 1 else pl.concat(clips).sort("row")
     long.drop_in_place("row")
+    refuse_formats(long, rules)
     return _named(long, sidecar)
-
-
-def _recognised(found: Records, rules: Rules, *, whole: bool) -> Iterator[tuple[Rules, Records]]:
-    """Rows with the rules that they are read by: of a table one format, of documents each row its own."""
-    names = [name.strip() for name in found.frame.columns]
-    known = rules.candidates(names) if len(set(names)) == len(names) else []
-    if not known:
-        yield rules, found
-    elif whole:
-        is_over = "" in names and found.frame.get_column(found.frame.columns[names.index("")]).count() > 0
-        # What stands beyond the last name says that cells are not where they seem to be.
-        own = rules.recognised(name for name in names if name or not is_over)
-        yield own, found if own is rules else found._replace(frame=found.frame.rename(str.strip))
-    else:
-        frame, number = found.frame, spare_names(found.frame.columns, 1)[0]
-        telling = {*keys.SCORE_KEYS, *(name for form in known for marks in form.marks for name in marks)}
-        names = [name for name in frame.columns if name in telling or name.lower() in telling]
-        shown = frame.select(pl.col(names).is_not_null()).with_row_index(number)
-        for *has, rows in shown.group_by(names, maintain_order=True).agg(number).iter_rows():
-            own = rules.recognised(name for name, is_there in zip(names, has, strict=True) if is_there)
-            if len(rows) == frame.height:
-                yield own, found
-            else:
-                yield own, Records(frame[rows], *(series.gather(rows) for series in found[1:]))
 
 
 def _named(long: pl.DataFrame, sidecar: Sidecar) -> pl.DataFrame:

@@ -17,8 +17,14 @@ from pathlib import Path
 SCORE_KEYS = [
     *("clip_id", "video_id", "chug_video_id", "content_id", "file_name", "filename", "basename"),
     *("name", "distorted_path", "dis_path", "path", "key", "clip_key", "clip_name", "src", "src_path"),
+    *("video", "video_name", "video_path", "vid", "stimulus", "stimuli_file", "file", "filepath"),
+    *("image", "image_name", "image_path", "img_path", "image_id", "flickr_id"),
 ]
-SCORES = ["score", "mos", "predicted_mos", "predicted_vmaf_or_mos", "quality", "vmaf"]
+SCORES = [
+    *("score", "predicted_mos", "predicted_vmaf_or_mos", "pred_score", "prediction", "quality"),
+    *("mos", "vmaf"),
+]
+OK = {None, "ok", "pass", "success", "succeeded", "done", "completed"}
 RUNTIMES = ["runtime_ms", "runtime_total_ms", "elapsed_ms"]
 MEDIA = {
     *("mp4", "mkv", "mov", "webm", "avi", "yuv", "y4m", "m4v", "ts", "mts", "m2ts", "mpg", "mpeg", "wmv"),
@@ -134,43 +140,79 @@ class Score:
     source: str | None = None
 
 
-def is_absent(value):
-    """Null and blank count as absent."""
-    return value is None or (isinstance(value, str) and not value.strip())
+def read_entry(files, *, label=None, key_field=None, score_field=None):
+    """The rows of an entry, `None` for those that are not usable.
+
+    Args:
+        files: For each file its rows, which are objects.
+        label: The label of the entry.
+        key_field: The field that was named for the key.
+        score_field: The field that was named for the score.
+    """
+    # Which field is meant is decided once a file, and once for all files that hold one row each.
+    small = [rows[0] for rows in files if len(rows) == 1]
+    keys = [key_field] if key_field else SCORE_KEYS
+    scores = [score_field] if score_field else SCORES
+    found = []
+    for rows in files:
+        decided = decide(small if len(rows) == 1 else rows, keys, scores)
+        if score_field is None and decided["score"] is not None and decided["score"][1] == "mos":
+            beside = {name.lower() for row in (small if len(rows) == 1 else rows) for name in all_names(row)}
+            if any(name.startswith(("pred", "gt")) for name in beside):
+                raise Refused("table")
+        found += [read_row(row, decided, label) for row in rows]
+    return found
 
 
-def find(row, names):
-    """Values of the first names that a row has, `(spelling, value)`, absent ones left out."""
-    for name in names:
-        exact = [key for key in row if key == name]
-        folded = [key for key in row if key != name and key.lower() == name.lower()]
-        if exact or folded or "." not in name:
-            for key in exact + folded:
-                if not is_absent(row[key]):
-                    yield key, row[key]
-            continue
-        yield from find_path(row, name)
+def decide(rows, keys, scores):
+    """For each part of rows the place and the name of the field that holds it, or None."""
+    every = ("row", "summary", "frames")
+    return {
+        "scorer": first_candidate(rows, ["competitor"], every[:2]),
+        "key": first_candidate(rows, keys, every[:2], may_name_clips),
+        "score": first_candidate(rows, scores, every),
+        "runtime": first_candidate(rows, RUNTIMES, every),
+    }
 
 
-def find_path(value, path):
-    """Values at a dotted path; through a list, the list of the items' values."""
-    if isinstance(value, list):
-        if value and all(isinstance(item, dict) for item in value):
-            found = [next((v for _, v in find(item, [path])), None) for item in value]
-            if any(v is not None for v in found):
-                yield path, found
-        return
-    if not isinstance(value, dict):
-        return
-    for key, inner in value.items():
-        if path.lower().startswith(f"{key.lower()}."):
-            rest = path[len(key) + 1 :]
-            if isinstance(inner, dict):
-                for spelled, found in find(inner, [rest]):
-                    yield f"{key}.{spelled}", found
-            else:
-                for spelled, found in find_path(inner, rest):
-                    yield f"{key}.{spelled}", found
+def first_candidate(rows, names, places, test=None):
+    """The first of the names, in the first of the places, that some row has."""
+    for place in places:
+        for name in names:
+            values = [value for row in rows for value in values_at(row, place, name)]
+            if values and (test is None or test(values)):
+                return place, name
+    return None
+
+
+def may_name_clips(values):
+    """Objects, lists and booleans that happen to have the name of a key are none."""
+    said = [value for value in values if value is not None]
+    return not said or any(not isinstance(value, (bool, list, dict)) for value in said)
+
+
+def values_at(row, place, name):
+    """What a row has under a name: one value, of frames one for each frame that has it, or nothing."""
+    outer = {"row": [row], "summary": summaries(row), "frames": frames_of(row)}[place]
+    return [value for each in outer for key, value in each.items() if key.lower() == name]
+
+
+def summaries(row):
+    """The summary of a row, if it is an object."""
+    return [value for key, value in row.items() if key.lower() == "summary" and isinstance(value, dict)]
+
+
+def frames_of(row):
+    """The frames of a row, if they are objects."""
+    for key, value in row.items():
+        if key.lower() == "frames" and isinstance(value, list) and all(isinstance(i, dict) for i in value):
+            return value
+    return []
+
+
+def all_names(row):
+    """The names that a row, its summary and its frames have."""
+    return [name for each in (row, *summaries(row), *frames_of(row)) for name in each]
 
 
 def number(value):
@@ -194,71 +236,58 @@ def mean_of(values):
     return math.fsum(numbers) / len(numbers)
 
 
-def part(row, name):
-    """The first value under a name that is present."""
-    return next((value for _, value in find(row, [name])), None)
+def word(value):
+    """Text without blanks around it; None for nothing."""
+    return (value.strip() or None) if isinstance(value, str) else value
 
 
-def read_row(row, *, label=None, key_field=None, score_field=None, source=None):
-    """One row of a sidecar; raises `Refused` where it is not usable."""
-    summary = part(row, "summary")
-    places = [row, summary] if isinstance(summary, dict) else [row]
-    frames = part(row, "frames")
-    objects = isinstance(frames, list) and all(isinstance(item, dict) for item in frames)
-    frames = frames if objects else []
+def read_row(row, decided, label=None):
+    """One row by the fields that were decided for its file; None if it is not usable."""
 
-    found = [v for place in places for _, v in find(place, ["competitor"]) if isinstance(v, str)]
-    competitor = found[0].strip() if found else None
+    def one(part):
+        values = values_at(row, *decided[part]) if decided[part] else []
+        return values[0] if values else None
+
+    competitor = word(one("scorer"))
     if label is not None and competitor is not None and slug(label) != slug(competitor):
         raise Refused("scorer-name")
     scorer = label if label is not None else competitor
-    if scorer is None:
-        raise Refused("sidecar")
-
-    names = [key_field] if key_field else SCORE_KEYS
-    keys = [(k, key_text(v)) for place in places for k, v in find(place, names)]
-    keys = [(spelled, text) for spelled, text in keys if text is not None]
-    if not keys:
-        raise Refused("sidecar")
-
-    score, count = read_score(places, frames, [score_field] if score_field else SCORES)
-    value = part(row, "status")
-    word = value.strip().lower() if isinstance(value, str) else value
-    status = "ok" if word is None or word in ("ok", "pass", "success") else "bad"
-    if status == "ok" and score is None:
-        raise Refused("sidecar")
-    runtime = read_runtime(places, frames)
-    return Score(scorer, keys[0][1], keys[0][0], score, status, runtime, count, source)
+    key = key_text(one("key"))
+    score, frames = read_score(row, decided["score"])
+    said = values_at(row, "row", "status")
+    state = word(said[0]) if said else None
+    # An object or a list is no word, but it says something.
+    is_ok = not isinstance(state, (list, dict)) and (state.lower() if isinstance(state, str) else state) in OK
+    if scorer is None or key is None or (is_ok and score is None):
+        return None
+    place, name = decided["key"]
+    [spelled] = [
+        k for each in ([row] if place == "row" else summaries(row)) for k in each if k.lower() == name
+    ]
+    status, runtime = "ok" if is_ok else "bad", read_runtime(row, decided["runtime"])
+    return Score(scorer, key, spelled, score, status, runtime, frames)
 
 
-def read_score(places, frames, names):
+def read_score(row, decided):
     """The score of a row and how many frames it is the mean of."""
-    for place in places:
-        for _, value in find(place, names):
-            if isinstance(value, list):
-                if mean_of(value) is not None:
-                    return mean_of(value), len(value)
-            elif number(value) is not None:
-                return number(value), 0
-    firsts = []
-    for frame in frames:
-        usable = [number(value) for _, value in find(frame, names) if number(value) is not None]
-        firsts.append(usable[0] if usable else None)
-    mean = mean_of(firsts)
-    return (None, 0) if mean is None else (mean, len(firsts))
+    values = values_at(row, *decided) if decided else []
+    if decided and decided[0] == "frames":
+        mean = mean_of(values) if len(values) == len(frames_of(row)) else None
+        return (None, 0) if mean is None else (mean, len(values))
+    value = values[0] if values else None
+    if isinstance(value, list):
+        mean = mean_of(value)
+        return (None, 0) if mean is None else (mean, len(value))
+    return number(value), 0
 
 
-def read_runtime(places, frames):
+def read_runtime(row, decided):
     """The run time of a row in milliseconds, or None."""
-    for place in places:
-        for _, value in find(place, RUNTIMES):
-            if number(value) is not None:
-                return number(value)
-    sums = []
-    for frame in frames:
-        usable = [number(value) for _, value in find(frame, RUNTIMES) if number(value) is not None]
-        sums += usable[:1]
-    return math.fsum(sums) if sums else None
+    values = values_at(row, *decided) if decided else []
+    if decided and decided[0] == "frames":
+        times = [number(value) for value in values if number(value) is not None]
+        return math.fsum(times) if times else None
+    return number(values[0]) if values else None
 
 
 # --- joins --------------------------------------------------------------------------------------------

@@ -211,6 +211,18 @@ def vmaf_1_json(*, score=True):
     return json.dumps(content, separators=(",", ":"), indent=2)
 
 
+def vmaf_1_3_json():
+    """As libvmaf 1.3 writes it: nothing but frames, and with a model of confidence intervals more of them."""
+    models = {"bagging": 80.5, "ci95_high": 84.0, "stddev": 1.5, "vmaf_0001": 79.5}
+    content = {
+        "version": "1.3.11",
+        "params": {"model": "vmaf_rb_v0.6.3.pkl", "scaledWidth": 3840, "num_bootstrap_models": 20},
+        "metrics": sorted([*NAMES, *models]),
+        "frames": [{"frameNum": i, "metrics": {**models, **frame}} for i, frame in enumerate(FEATURES)],
+    }
+    return json.dumps(content, separators=(",", ":"), indent=2)
+
+
 def vmaf_csv(*, head="Frame,", cells="{},", spec=".6f"):
     lines = [head + "".join(f"{name}," for name in NAMES)]
     for i, frame in enumerate(FEATURES):
@@ -261,7 +273,7 @@ def p1204(name="a.mkv", per_sequence=2.6713, *, new=True):
         "date": "2024-05-03 18:26:24.722478",
         "debug": {"baseline": 2.9, "coding_deg": 52.5},
         "per_second": [2.5, 2.75, 3.0],
-        "per_sequence": per_sequence,
+        **({} if per_sequence is None else {"per_sequence": per_sequence}),
         "video_basename": name,
         "video_full_path": f"videos/{name}",
     }
@@ -414,13 +426,20 @@ CASES = [
         ]
     ),
     Case(
+        "libvmaf-json 1.3",
+        "libvmaf-json",
+        "clip_a.json",
+        vmaf_1_3_json(),
+        [("vmaf", "clip_a.json", pytest.approx(mean(VMAFS), rel=1e-15), "ok", 3)],
+        "https://github.com/Netflix/vmaf/blob/v1.3.15/wrapper/src/vmaf.cpp",
+    ),
+    Case(
         "libvmaf-json of frames only",
         "libvmaf-json",
         "clip_a.json",
         vmaf_1_json(score=False),
         [("vmaf", "clip_a.json", pytest.approx(mean(VMAFS), rel=1e-15), "ok", 3)],
         VMAF_1,
-        auto=False,
     ),
     Case(
         "libvmaf-csv",
@@ -731,7 +750,7 @@ REFUSED = {
         "p1204",
         "a.json",
         json.dumps([p1204(), {}]),
-        r"rows\[1\]: no key in any of",
+        r"rows\[1\]: no key in 'video_basename'; status ok without a usable score in 'per_sequence'",
     ),
     "a header where none is": (
         "dover-log",
@@ -927,7 +946,6 @@ def test_a_table_of_frames_with_a_key_is_no_libvmaf_log(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        "File,Frame,vmaf\na.mp4,0,50\nb.mp4,0,60\n",
         ",clip,Frame,vmaf\n0,a,0,50\n1,b,0,60\n",
         "Frame,vmaf,clip\n0,50,a\n0,60,b\n",
         "Frame,vmaf,\n0,50,a\n0,60,b\n",
@@ -970,14 +988,149 @@ def test_what_was_looked_for_is_said_of_each_format(tmp_path):
     write(tmp_path, "a.csv", "Frame,vmaf,\n0,nan,\n")
     write(tmp_path, "b.json", indented(fqm(vmaf=[], **{"global": {}})))
     write(tmp_path, "c.json", json.dumps({"clip_id": "c", "competitor": "own"}))
+    write(tmp_path, "d.json", json.dumps({"clip_id": "d", "competitor": "own", "runtime_ms": 1}))
 
-    with pytest.raises(errors.SidecarError, match="3 sidecar rows") as refused:
+    with pytest.raises(errors.SidecarError, match="4 sidecar rows") as refused:
         scores(tmp_path)
 
     reasons = dict(sorted((Path(place).name, reason) for place, reason in refused.value.problems))
     assert reasons["a.csv:2"] == "status ok without a usable score in 'vmaf'; read as 'libvmaf-csv'"
     assert "any of global.vmaf.vmaf.average vmaf.vmaf; read as" in reasons["b.json"]
-    assert reasons["c.json"].endswith("vmaf (name it with score_field, or say the format)")
+    assert reasons["c.json"].endswith("quality mos vmaf (name it with score_field, or say the format)")
+
+
+FIELDS = {"distorted": "a.mkv", "technical_score": -0.06, "aesthetic_score": 0.2, "fused_score": 0.85}
+QUALITY = {"excellent": 13.0, "good": 14.5, "fair": 11.75, "poor": 9.5, "bad": 7.0}
+RELATIVES = {
+    # COVER of AVT-VQDB-UHD-1-NVC writes what DOVER does, and one more.
+    "COVER": {**FIELDS, "semantic_score": 0.1},
+    # https://github.com/zhiyuanyou/DeQA-Score/blob/main/src/evaluate/iqa_eval.py
+    "DeQA-Score": {"id": "1", "image": "koniq/1.jpg", "gt_score": 61.5, "logits": QUALITY},
+    "DeQA-Score with probabilities": {
+        "id": "1",
+        "img_path": "1.jpg",
+        "gt_score": 61.5,
+        "logits": QUALITY,
+        "probs": QUALITY,
+    },
+    # https://github.com/Q-Future/Q-Instruct/tree/main/eval_scripts
+    "Q-Instruct": {"img_path": "a.mp4", "gt_score": 4, "logit_good": 14.1, "logit_poor": 9.0, "logits": {}},
+    # https://github.com/Telecommunication-Telemedia-Assessment/AVT-VQDB-UHD-1-HDR, hyn0_scores
+    "hybrid P.1204": {**p1204(), "model": "hybrid_type_2", "hybrid_encoding_params": {"encoder": "libx265"}},
+}
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_relatives_of_a_format_are_not_taken_for_it(tmp_path, name):
+    path = write(tmp_path, "a.json", json.dumps(RELATIVES[name]))
+
+    with pytest.raises(errors.SidecarError) as caught:
+        scores(path)
+
+    assert "read as" not in str(caught.value)
+    assert "status ok without a usable score in any of score predicted_mos" in str(caught.value)
+
+
+def test_the_scorer_of_a_format_is_that_which_its_field_names(tmp_path):
+    row = {"distorted": "a.mkv", "sampled_frames": [2, 3], "score": "0.5"}
+    for index, model in enumerate(("FasterVQA", "FAST-VQA", None)):
+        write(tmp_path, f"{index}.json", json.dumps({**row, "model": model}))
+
+    frame = scores(tmp_path)
+
+    assert frame["scorer"].to_list() == ["fastervqa", "FAST-VQA", "fastervqa"]
+    assert scores(tmp_path, label="m")["scorer"].unique().to_list() == ["m"]
+
+
+# --- one format under one label -------------------------------------------------------------------------
+
+
+def test_files_of_two_formats_under_one_label_are_refused(tmp_path):
+    write(tmp_path, "a.json", json.dumps(FIELDS))
+    write(tmp_path, "b.json", json.dumps({"qalign_score": 0.25, "video_name": "b.mp4"}))
+    write(tmp_path, "c.json", json.dumps({"qalign_score": 0.5, "video_name": "c.mp4"}))
+
+    with pytest.raises(errors.ScorerNameError) as caught:
+        scores(tmp_path, label="dover")
+
+    assert str(caught.value) == (
+        f"the label 'dover' has files of different formats: 'nvc-dover' in {tmp_path}/a.json; "
+        f"'nvc-qalign' in {tmp_path}/b.json and 1 more file; expected one format under one label"
+    )
+    found = scores(tmp_path).select("scorer", "score").rows()
+    assert found == [("dover", 0.85), ("q-align", 0.25), ("q-align", 0.5)]
+
+
+@pytest.mark.parametrize("name", ["b.csv", "b.json", "b.jsonl"])
+def test_a_file_of_no_format_beside_one_of_a_format_is_refused(tmp_path, name):
+    write(tmp_path, "a.json", json.dumps(FIELDS))
+    text = "clip_id,score\nb,1\nc,2\n" if name == "b.csv" else '{"clip_id": "b", "score": 1}\n'
+    write(tmp_path, name, text)
+
+    with pytest.raises(
+        errors.ScorerNameError, match=rf"no known format in .*{name}; 'nvc-dover' in .*a\.json"
+    ):
+        scores(tmp_path, label="dover")
+
+
+def test_formats_may_differ_where_both_fields_are_named(tmp_path):
+    row = {"video": "a.mkv", "mean_musiq": 30.5}
+    write(tmp_path, "a.json", json.dumps({**row, "mean_musiq_cc": 31}))
+    write(tmp_path, "b.json", json.dumps({**row, "video": "b.mkv"}))
+
+    found = scores(tmp_path, label="musiq", key_field="video", score_field="mean_musiq")
+
+    assert found.select("key", "score").rows() == [("a.mkv", 30.5), ("b.mkv", 30.5)]
+
+
+def test_entries_of_one_scorer_in_formats_of_different_scorers_are_refused(tmp_path):
+    one = write(tmp_path, "a.json", json.dumps(FIELDS))
+    other = write(tmp_path, "b.json", json.dumps({"qalign_score": 0.25, "video_name": "b.mp4"}))
+
+    with pytest.raises(errors.ScorerNameError, match=r"'nvc-dover' .*a\.json and 'nvc-qalign' .*b\.json"):
+        pm.join_scores(pl.DataFrame({"clip_id": ["a"]}), pm.scan_scores([f"m={one}", f"m={other}"]))
+
+
+@pytest.mark.parametrize("label", [None, "dover"])
+def test_the_file_of_a_clip_that_failed_is_of_the_format_of_the_others(tmp_path, label):
+    """It lacks a mark of the format, and must not be read by other rules than the others."""
+    write(tmp_path, "a.json", json.dumps(FIELDS))
+    write(tmp_path, "b.json", json.dumps({"distorted": "b.mkv", "status": "failed"}))
+    write(tmp_path, "c.json", json.dumps({**dict.fromkeys(FIELDS), "distorted": "c.mkv", "status": "error"}))
+
+    frame = scores(tmp_path, label=label)
+
+    assert frame.select("scorer", "key", "score", "status", "format").rows() == [
+        ("dover", "a.mkv", 0.85, "ok", "nvc-dover"),
+        ("dover", "b.mkv", None, "bad", "nvc-dover"),
+        ("dover", "c.mkv", None, "bad", "nvc-dover"),
+    ]
+    write(tmp_path, "d.json", json.dumps({"distorted": "d.mkv", "score": 3, "vmaf": 90}))
+    with pytest.raises(errors.SidecarError, match=r"d\.json: .*score in 'fused_score'; read as 'nvc-dover'"):
+        scores(tmp_path, label=label)
+
+
+def test_layouts_of_a_format_decide_for_themselves(tmp_path):
+    write(tmp_path, "a.json", vmaf_json())
+    write(tmp_path, "b.json", vmaf_1_json())
+    write(tmp_path, "c.json", vmaf_1_3_json())
+    failed = json.loads(vmaf_json())
+    failed["pooled_metrics"]["vmaf"] = None
+
+    for form in ("auto", "libvmaf-json"):
+        assert scores(tmp_path, format=form)["frames"].to_list() == [0, 0, 3]
+    write(tmp_path, "d.json", json.dumps(failed))
+    for form in ("auto", "libvmaf-json"):
+        with pytest.raises(errors.SidecarError, match=r"d\.json: .*score in 'pooled_metrics.vmaf.mean'"):
+            scores(tmp_path, format=form)
+
+
+def test_lines_of_one_file_are_of_one_format(tmp_path):
+    one, other = q_align_video("a.mp4", 0.0, 4.0), {"clip_id": "b", "competitor": "own", "score": 1}
+    path = write(tmp_path, "a.jsonl", json_lines(one, other))
+
+    with pytest.raises(errors.SidecarError, match=r"a\.jsonl:1: no key in 'clip_id'.*no scorer"):
+        scores(path)
 
 
 def test_names_that_are_one_without_blanks_show_no_format(tmp_path):
@@ -1059,7 +1212,10 @@ def test_scores_of_formats_with_other_ranges_are_not_mixed(tmp_path):
     )
     features = pl.DataFrame({"clip_id": ["z"]})
 
-    with pytest.raises(errors.ScorerNameError, match=r"'dover-csv' \(0 to 100\) and 'nvc-dover' \(0 to 1\)"):
+    with pytest.raises(
+        errors.ScorerNameError,
+        match=r"'dover-csv' \(0 to 100\) in .*a\.csv and 'nvc-dover' \(0 to 1\) in .*b\.json",
+    ):
         pm.join_scores(features, pm.scan_scores([one, other]))
 
     both = pm.join_scores(features, pm.scan_scores([one, f"fused={other}"]), key_normalize="stem")
@@ -1331,16 +1487,37 @@ def test_the_last_of_a_key_is_taken_where_that_is_said(tmp_path, kind):
     assert found["second_opinion_dover_score"].to_list() == [6.0, 4.0, 6.0, None]
 
 
-def test_the_last_is_that_of_the_last_file(tmp_path):
+def test_the_last_is_taken_within_a_file_only(tmp_path):
+    """Another file of the clip may be of another metric, or of an older run: its name does not tell."""
     write(tmp_path, "logs/1.txt", TWICE)
+    last = pm.Sidecar(str(tmp_path / "logs"), format="dover-log", duplicates="last")
+    assert joined(last)["second_opinion_dover_score"].to_list() == [6.0, 4.0, 6.0, None]
+
     write(tmp_path, "logs/2.txt", "a.mp4,1, 2,nan\n")
-    write(tmp_path, "logs/10.txt", "a.mp4,1, 2,8\nb.mp4,1, 2,9\n")
+    with pytest.raises(errors.DuplicateKeyError, match=r"'a.mp4' at .*1\.txt:4 and .*2\.txt:1") as caught:
+        joined(last)
+    assert "duplicates: last" not in str(caught.value)
 
-    found = joined(pm.Sidecar(str(tmp_path / "logs"), format="dover-log", duplicates="last"))
 
-    # By name: 1, 10, 2. The last run of a.mp4 failed, and an older score is not its.
-    assert found["second_opinion_dover_score"].to_list() == [None, 9.0, None, None]
+def test_the_last_run_of_a_clip_may_have_failed(tmp_path):
+    path = write(tmp_path, "log.txt", TWICE + "a.mp4,1, 2,nan\n")
+
+    found = joined(pm.Sidecar(path, format="dover-log", duplicates="last"))
+
+    # An older score is not that of the last run.
+    assert found["second_opinion_dover_score"].to_list() == [None, 4.0, None, None]
     assert found["second_opinion_dover_status"].to_list() == ["bad", "ok", "bad", "missing"]
+
+
+def test_the_files_of_two_metrics_are_not_reruns(tmp_path):
+    for metric, score in (("cvqa-fr", 0.75), ("cvqa-frMS", 0.25)):
+        write(tmp_path, f"logs/clip.{metric}.json", json.dumps({"name": "a.mp4", "score": score}))
+    entry = {"path": str(tmp_path / "logs"), "label": "cvqa", "duplicates": "last"}
+
+    for more in ({}, {"key_field": "@filename", "key_regex": "^([a-z]+)"}):
+        with pytest.raises(errors.DuplicateKeyError, match=r"cvqa-fr\.json and .*cvqa-frMS\.json") as caught:
+            joined(pm.Sidecar(**entry, **more))
+        assert "say duplicates: last" not in str(caught.value)
 
 
 def test_other_entries_and_scorers_stay_strict(tmp_path):
@@ -1353,15 +1530,44 @@ def test_other_entries_and_scorers_stay_strict(tmp_path):
     with pytest.raises(errors.DuplicateKeyError, match=r"dover 'a.mp4' at .*log\.txt:4 and .*other"):
         joined([last, pm.Sidecar(write(tmp_path, "other2.csv", "path,score\na.mp4,0.5\n"), label="dover")])
     both = pm.Sidecar(write(tmp_path, "b.txt", "a.mp4,1, 2,7\n"), format="dover-log", duplicates="last")
-    assert joined([last, both])["second_opinion_dover_score"].to_list() == [7.0, 4.0, 7.0, None]
+    with pytest.raises(errors.DuplicateKeyError, match=r"dover 'a.mp4' at .*log\.txt:4 and .*b\.txt:1"):
+        joined([last, both])
 
 
-def test_keys_are_the_same_when_they_are_after_normalising(tmp_path):
+@pytest.mark.parametrize("duplicates", ["last", None])
+def test_keys_that_are_written_otherwise_are_no_reruns(tmp_path, duplicates):
     path = write(tmp_path, "a.txt", "x/a.mp4,1\ny/a.mp4,2\n")
 
-    found = joined(pm.Sidecar(path, format="uvq-csv", duplicates="last"))
+    with pytest.raises(errors.DuplicateKeyError) as caught:
+        joined(pm.Sidecar(path, format="uvq-csv", duplicates=duplicates))
 
-    assert found["second_opinion_uvq_score"].to_list() == [2.0, None, 2.0, None]
+    assert str(caught.value) == (
+        f"more than one score of 1 clip by one scorer: uvq 'x/a.mp4' at {path}:1 and 'y/a.mp4' at {path}:2, "
+        "which are the one key 'a.mp4'; expected one row for each scorer and key"
+    )
+
+
+def test_the_last_of_rows_that_spell_the_field_of_the_key_in_two_ways(tmp_path):
+    rows = [{"Name": "a.mp4", "score": 1}, {"name": "a.mp4", "score": 2}, {"Name": "a.mp4", "score": 3}]
+    path = write(tmp_path, "a.jsonl", json_lines(*rows, {"name": "b.mp4", "score": 4}))
+
+    found = joined(pm.Sidecar(path, label="m", duplicates="last"))
+
+    assert found["second_opinion_m_score"].to_list() == [3.0, 4.0, 3.0, None]
+
+
+def test_a_duplicate_is_told_by_one_example_and_counts(tmp_path):
+    lines = [{"key": f"k{n}", "score": n, "competitor": s} for s in ("x", "y") for n in range(40)]
+    path = write(tmp_path, "a.jsonl", json_lines(*lines, *lines))
+
+    with pytest.raises(errors.DuplicateKeyError) as caught:
+        pm.join_scores(pl.DataFrame({"key": ["k1"]}), pm.scan_scores(path))
+
+    assert str(caught.value) == (
+        f"more than one score of 40 clips by each of 2 scorers, such as: x 'k0' at {path}:1 and {path}:81; "
+        "expected one row for each scorer and key (if a rerun appended, say duplicates: last)"
+    )
+    assert caught.value.fields["offenders"].height == 80
 
 
 def test_the_audit_says_what_was_replaced_and_by_which_format(tmp_path):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import polars_materialize as pm
 from polars_materialize import errors
 from polars_materialize.tables import chunks
+from polars_materialize.tables import files as tables_files
 
 PARTS = ["scorer", "key", "score", "status", "runtime_ms", "frames"]
 
@@ -215,9 +216,16 @@ def test_scorer_is_the_competitor(tmp_path):
 
 
 def test_scorer_is_the_competitor_in_the_summary(tmp_path):
-    row = {"key": "a", "score": 1, "competitor": " ", "summary": {"COMPETITOR": "musiq"}}
+    row = {"key": "a", "score": 1, "summary": {"COMPETITOR": "musiq"}}
 
     assert only(read_rows(tmp_path, row, label=None))["scorer"] == "musiq"
+
+
+def test_a_blank_competitor_is_not_that_of_the_summary(tmp_path):
+    row = {"key": "a", "score": 1, "competitor": " ", "summary": {"competitor": "musiq"}}
+
+    with pytest.raises(errors.SidecarError, match=r"rows\.jsonl:1: no scorer"):
+        read_rows(tmp_path, row, label=None)
 
 
 def test_one_file_may_hold_several_scorers(tmp_path):
@@ -264,17 +272,19 @@ def test_key_fields_go_in_order(tmp_path, first, second):
     assert only(read_rows(tmp_path, {second: "no", first: "yes", "score": 1}))["key"] == "yes"
 
 
-@pytest.mark.parametrize("absent", [None, "", "  "])
-def test_an_absent_key_field_gives_way_to_the_next(tmp_path, absent):
-    row = {"clip_id": absent, "name": "x", "score": 1}
+@pytest.mark.parametrize("absent", [None, "", "  ", float("nan")])
+def test_no_other_field_stands_in_for_the_key(tmp_path, absent):
+    rows = [{"clip_id": "a", "name": "x", "score": 1}, {"clip_id": absent, "name": "y", "score": 1}]
 
-    assert only(read_rows(tmp_path, row))["key"] == "x"
+    with pytest.raises(errors.SidecarError, match=r"rows\.jsonl:2: no key in 'clip_id'"):
+        read_rows(tmp_path, *rows)
 
 
-def test_each_row_finds_its_own_key_field(tmp_path):
-    frame = read_rows(tmp_path, {"clip_id": "a", "score": 1}, {"name": "b", "score": 2})
+def test_the_key_is_in_one_field_of_a_file(tmp_path):
+    rows = [{"name": "b", "score": 2}, {"clip_id": "a", "score": 1}]
 
-    assert frame["key"].to_list() == ["a", "b"]
+    with pytest.raises(errors.SidecarError, match=r"rows\.jsonl:1: no key in 'clip_id'"):
+        read_rows(tmp_path, *rows)
 
 
 def test_a_key_in_the_row_goes_before_one_in_the_summary(tmp_path):
@@ -296,7 +306,8 @@ def test_an_object_under_a_key_name_is_no_key(tmp_path):
 def test_an_object_under_a_key_name_is_no_key_beside_text(tmp_path):
     rows = [{"name": {"first": 1}, "path": "a", "score": 1}, {"name": "b", "score": 1}]
 
-    assert read_rows(tmp_path, *rows)["key"].to_list() == ["a", "b"]
+    with pytest.raises(errors.SidecarError, match=r"rows\.jsonl:1: no key in 'name'"):
+        read_rows(tmp_path, *rows)
 
 
 def test_whole_floats_and_integers_are_the_same_key_text(tmp_path):
@@ -420,6 +431,7 @@ def test_a_wrong_regex_is_refused_before_any_file_is_read(tmp_path, pattern):
 
 @pytest.mark.parametrize(("first", "second"), list(pairwise(oracle.SCORES)))
 def test_score_fields_go_in_order(tmp_path, first, second):
+    # Beside a prediction `mos` is the human label, which its own test says.
     frame = read_rows(tmp_path, {"key": "a", second: 2, first.upper(): 1})
 
     assert only(frame)["score"] == 1.0
@@ -428,10 +440,122 @@ def test_score_fields_go_in_order(tmp_path, first, second):
 @pytest.mark.parametrize(
     "unusable", [None, "", " ", True, False, float("nan"), float("inf"), "nan", "inf", "x", {}, [], [None]]
 )
-def test_an_unusable_score_gives_way_to_the_next(tmp_path, unusable):
-    frame = read_rows(tmp_path, {"key": "a", "score": unusable, "mos": 2})
+def test_no_other_field_stands_in_for_an_unusable_score(tmp_path, unusable):
+    others = {"predicted_mos": 2, "vmaf": 91.2, "summary": {"score": 3}, "frames": [{"score": 4}]}
+    rows = [{"key": "a", "score": 1, **others}, {"key": "b", "score": unusable, **others}]
 
-    assert only(frame)["score"] == 2.0
+    with pytest.raises(errors.SidecarError, match=r"rows\.jsonl:2: status ok .*score in 'score'"):
+        read_rows(tmp_path, *rows)
+    failed = [rows[0], {**rows[1], "status": "error"}]
+    assert read_rows(tmp_path, *failed).select("score", "status", "frames").rows() == [
+        (1.0, "ok", 0),
+        (None, "bad", 0),
+    ]
+    with pytest.raises(errors.SidecarError, match=r"rows\.jsonl:1: status ok .*score in 'score'"):
+        read_rows(tmp_path, rows[1])
+
+
+@pytest.mark.parametrize("layout", ["csv", "parquet", "jsonl", "json", "folder"])
+def test_a_failed_score_is_not_replaced_in_any_layout(tmp_path, layout):
+    rows = [{"clip_id": "a", "score": 0.5, "vmaf": 90.5}, {"clip_id": "b", "score": None, "vmaf": 91.2}]
+    path = tmp_path / f"s.{layout}"
+    if layout == "folder":
+        path.mkdir()
+        for row in rows:
+            (path / f"{row['clip_id']}.json").write_text(json.dumps(row))
+    else:
+        pm.sink_table(pl.DataFrame(rows), path)
+
+    with pytest.raises(errors.SidecarError, match=r"^1 sidecar row is not usable: .*score in 'score'"):
+        read(f"m={path}")
+
+
+def test_the_file_of_a_clip_that_failed_may_lack_the_field(tmp_path):
+    (tmp_path / "a.json").write_text('{"clip_id": "a", "score": 0.5, "vmaf": 90.5}')
+    (tmp_path / "b.json").write_text('{"clip_id": "b", "vmaf": 91.2}')
+
+    with pytest.raises(errors.SidecarError, match=r"b\.json: status ok without a usable score in 'score'"):
+        read(f"m={tmp_path}")
+
+
+def test_files_of_several_rows_decide_for_themselves(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", {"clip_id": "a", "score": 1}, {"clip_id": "b", "score": 2})
+    write_jsonl(tmp_path / "b.jsonl", {"name": "c", "vmaf": 3}, {"name": "d", "vmaf": 4})
+
+    frame = read(f"m={tmp_path}")
+
+    assert frame.select("key", "score").rows() == [("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)]
+    assert frame["key_field"].to_list() == ["clip_id", "clip_id", "name", "name"]
+    assert [json.loads(text) for text in frame["fields"].unique(maintain_order=True)] == [
+        {"key": "clip_id", "score": "score"},
+        {"key": "name", "score": "vmaf"},
+    ]
+
+
+def test_a_field_that_is_null_throughout_a_file_is_its_field(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", {"clip_id": "a", "score": 1}, {"clip_id": "b", "score": 2})
+    write_jsonl(
+        tmp_path / "b.jsonl",
+        {"clip_id": "c", "score": None, "vmaf": 3},
+        {"clip_id": "d", "score": None, "vmaf": 4},
+    )
+
+    with pytest.raises(errors.SidecarError, match=r"^2 sidecar rows are not usable: .*b\.jsonl:1"):
+        read(f"m={tmp_path}")
+
+
+def test_what_comes_late_in_a_file_decides_for_all_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(tables_files, "SMALL_BYTES", -1)
+    rows = [{"name": f"k{i}", "vmaf": i, "elapsed_ms": i, "competitor": "m"} for i in range(9)]
+    rows += [{"name": "z", "vmaf": 3, "runtime_ms": 1, "competitor": "m"}]
+    path = write_jsonl(tmp_path / "x.jsonl", *rows)
+
+    frame = read(path)
+
+    assert frame["runtime_ms"].to_list() == [None] * 9 + [1.0]
+    expected = {"key": "name", "runtime_ms": "runtime_ms", "score": "vmaf", "scorer": "competitor"}
+    assert [json.loads(text) for text in frame["fields"].unique()] == [expected]
+
+
+@pytest.mark.parametrize("name", ["pred", "PREDICTION_raw", "gt", "GT_score", "predicted_quality"])
+@pytest.mark.parametrize("place", ["row", "summary", "frames", "csv"])
+def test_mos_beside_a_prediction_or_a_truth_is_refused(tmp_path, name, place):
+    row = {"key": "a", "mos": 4.5}
+    if place == "csv":
+        path = tmp_path / "x.csv"
+        path.write_text(f"key,mos,{name}\na,4.5,3.5\nb,2.5,3\n")
+    else:
+        inner = {"row": {name: 3.5}, "summary": {"summary": {name: 3.5}}, "frames": {"frames": [{name: 3}]}}
+        path = write_jsonl(tmp_path / "x.jsonl", {**row, **inner[place]}, {"key": "b", "mos": 2.5})
+
+    with pytest.raises(errors.TableError, match=rf"x\.{path.suffix[1:]}: .*'mos'.*{name!r}.*score_field"):
+        read(f"m={path}")
+    assert read(pm.Sidecar(str(path), label="m", score_field="mos"))["score"].to_list() == [4.5, 2.5]
+
+
+def test_mos_beside_a_truth_is_refused_in_the_file_that_has_both(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", {"key": "a", "mos": 4}, {"key": "b", "mos": 4})
+    write_jsonl(tmp_path / "b.jsonl", {"key": "c", "mos": 4, "gt": 1}, {"key": "d", "mos": 4, "gt": 1})
+
+    with pytest.raises(errors.TableError, match=r"b\.jsonl: the score would be 'mos', but 'gt' stands"):
+        read(f"m={tmp_path}")
+    write_jsonl(tmp_path / "b.jsonl", {"key": "c", "score": 4, "gt": 1}, {"key": "d", "score": 4, "gt": 1})
+    assert read(f"m={tmp_path}")["score"].to_list() == [4.0] * 4
+
+
+@pytest.mark.parametrize("name", ["gt_score", "label", "ground_truth"])
+def test_what_people_said_is_never_a_score(tmp_path, name):
+    with pytest.raises(errors.SidecarError, match="usable score in any of score predicted_mos"):
+        read_rows(tmp_path, {"key": "a", name: 4.5})
+
+
+def test_the_prediction_beside_human_labels_is_the_score(tmp_path):
+    path = tmp_path / "results_eval.csv"  # as FineVQ writes it
+    path.write_text("video_name,mos,pred_score\na.mp4,62.5,58.25\nb.mp4,12.5,14.75\n")
+
+    for entry in (f"finevq={path}", pm.Sidecar(str(path), label="finevq", key_field="video_name")):
+        assert read(entry).select("key", "score").rows() == [("a.mp4", 58.25), ("b.mp4", 14.75)]
 
 
 @pytest.mark.parametrize("text", ["0.5", " 0.5 ", "+.5", "5e-1", "0.5\n"])
@@ -445,10 +569,10 @@ def test_other_text_is_no_number(tmp_path, text):
         read_rows(tmp_path, {"key": "a", "score": text})
 
 
-def test_each_row_finds_its_own_score_field(tmp_path):
-    frame = read_rows(tmp_path, {"key": "a", "score": True, "mos": 2}, {"key": "b", "score": 1})
+def test_a_field_has_one_name_whatever_its_case(tmp_path):
+    frame = read_rows(tmp_path, {"Key": "a", "SCORE": 2}, {"key": "b", "score": 1})
 
-    assert frame["score"].to_list() == [2.0, 1.0]
+    assert frame.select("key", "score").rows() == [("a", 2.0), ("b", 1.0)]
 
 
 def test_a_score_in_the_row_goes_before_one_in_the_summary(tmp_path):
@@ -465,13 +589,16 @@ def test_a_score_in_the_summary_goes_before_the_frames(tmp_path):
 
 
 def test_the_mean_over_frames(tmp_path):
-    row = {"key": "a", "Frames": [{"score": "1"}, {"MOS": 2.0}, {"score": None, "vmaf": 6}]}
+    row = {"key": "a", "Frames": [{"score": "1", "vmaf": 9}, {"Score": 2.0}, {"score": 6}]}
     found = only(read_rows(tmp_path, row))
 
     assert (found["score"], found["frames"]) == (3.0, 3)
 
 
-@pytest.mark.parametrize("frame", [{}, {"score": None}, {"score": True}, {"score": float("nan")}])
+@pytest.mark.parametrize(
+    "frame",
+    [{}, {"score": None}, {"score": True}, {"score": float("nan")}, {"vmaf": 6}, {"score": None, "vmaf": 6}],
+)
 def test_a_frame_without_a_score_is_no_mean(tmp_path, frame):
     with pytest.raises(errors.SidecarError, match=r"rows\.jsonl:1"):
         read_rows(tmp_path, {"key": "a", "frames": [{"score": 1}, frame]})
@@ -483,13 +610,14 @@ def test_the_named_score_field_wins(tmp_path):
     assert only(frame)["score"] == 2.0
 
 
-def test_the_named_score_field_in_summary_and_frames(tmp_path):
-    rows = [
-        {"key": "a", "score": 9, "summary": {"q": 1}},
-        {"key": "b", "score": 9, "frames": [{"q": 1, "score": 9}, {"q": 2}]},
-    ]
+@pytest.mark.parametrize(
+    ("row", "score"),
+    [({"summary": {"q": 1}}, 1.0), ({"frames": [{"q": 1, "score": 9}, {"q": 2}]}, 1.5)],
+)
+def test_the_named_score_field_in_summary_and_frames(tmp_path, row, score):
+    rows = [{"key": "a", "score": 9, **row}, {"key": "b", "score": 9, **row}]
 
-    assert read_rows(tmp_path, *rows, score_field="q")["score"].to_list() == [1.0, 1.5]
+    assert read_rows(tmp_path, *rows, score_field="q")["score"].to_list() == [score] * 2
 
 
 def test_no_other_score_stands_in_for_the_named_one(tmp_path):
@@ -542,27 +670,47 @@ def test_lists_and_numbers_in_one_field(tmp_path):
 
 
 def test_rows_whose_summary_is_something_else(tmp_path):
-    rows = [{"key": "a", "summary": {"score": 1}}, {"key": "b", "summary": "fine", "score": 2}]
+    rows = [{"key": "a", "summary": {"score": 1}}, {"key": "b", "summary": "fine", "status": "failed"}]
 
-    assert read_rows(tmp_path, *rows)["score"].to_list() == [1.0, 2.0]
+    assert read_rows(tmp_path, *rows)["score"].to_list() == [1.0, None]
 
 
 def test_rows_whose_frames_are_a_count(tmp_path):
-    rows = [{"key": "a", "frames": [{"score": 1}]}, {"key": "b", "frames": 240, "score": 2}]
+    rows = [{"key": "a", "frames": [{"score": 1}]}, {"key": "b", "frames": 240, "status": "failed"}]
 
-    assert read_rows(tmp_path, *rows)["score"].to_list() == [1.0, 2.0]
+    assert read_rows(tmp_path, *rows)["score"].to_list() == [1.0, None]
 
 
 # --- status, run time, frames -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [None, "", "  ", "ok", "pass", "success"])
+@pytest.mark.parametrize(
+    "value",
+    [None, "", "  ", "ok", "pass", "success", "succeeded", "done", "completed", " Completed ", "DONE"],
+)
 def test_words_for_ok(tmp_path, value):
     assert only(read_rows(tmp_path, {"key": "a", "score": 1, "Status": value}))["status"] == "ok"
 
 
 @pytest.mark.parametrize(
-    "value", ["failed", "okay", "error", "not ok", 0, 1, False, True, {"code": 3}, ["ok"], [], {}]
+    "value",
+    [
+        "failed",
+        "okay",
+        "error",
+        "complete",
+        "succeed",
+        "undone",
+        "not ok",
+        0,
+        1,
+        False,
+        True,
+        {"code": 3},
+        ["ok"],
+        [],
+        {},
+    ],
 )
 def test_anything_else_is_bad(tmp_path, value):
     assert only(read_rows(tmp_path, {"key": "a", "score": 1, "status": value}))["status"] == "bad"
@@ -578,7 +726,7 @@ def test_a_bad_row_keeps_a_usable_score(tmp_path):
     rows = [
         {"key": "a", "score": 1, "status": "failed"},
         {"key": "b", "score": None, "status": "failed"},
-        {"key": "c", "status": "failed", "frames": [{"score": 1}, {"score": 2}]},
+        {"key": "c", "score": [1, 2], "status": "failed"},
     ]
     frame = read_rows(tmp_path, *rows)
 
@@ -604,10 +752,12 @@ def test_the_named_status_field(tmp_path):
         ({"Runtime_MS": 1.5}, 1.5),
         ({"runtime_ms": "1.5"}, 1.5),
         ({"elapsed_ms": 3, "runtime_total_ms": 2, "runtime_ms": 1}, 1.0),
-        ({"elapsed_ms": 3, "runtime_total_ms": 2, "runtime_ms": None}, 2.0),
+        ({"elapsed_ms": 3, "runtime_total_ms": 2, "runtime_ms": None}, None),
         ({"elapsed_ms": 3, "summary": {"runtime_ms": 1}}, 3.0),
         ({"summary": {"elapsed_ms": 4}, "frames": [{"runtime_ms": 1}]}, 4.0),
-        ({"frames": [{"runtime_ms": 1}, {}, {"elapsed_ms": "2"}]}, 3.0),
+        ({"frames": [{"runtime_ms": 1}, {}, {"runtime_ms": "2", "elapsed_ms": 5}]}, 3.0),
+        ({"frames": [{"runtime_ms": 1}, {}, {"elapsed_ms": "2"}]}, 1.0),
+        ({"runtime_ms": None, "frames": [{"runtime_ms": 1}]}, None),
         ({"frames": [{}, {"score": 1}]}, None),
         ({"runtime_ms": float("nan")}, None),
         ({"runtime_ms": float("inf")}, None),
@@ -798,8 +948,8 @@ def test_chunks_that_differ_in_dtypes(tmp_path, monkeypatch):
         {"key": 1, "score": 1, "note": "x" * 40},
         {"key": "b", "score": "2", "note": ["x" * 40]},
         {"key": 3.0, "score": [3, 4], "note": {"x": "y" * 40}},
-        {"key": 2**63, "summary": {"score": 5}, "note": "x" * 40},
-        {"key": "e", "frames": [{"score": 6}], "note": True, "runtime_ms": 1},
+        {"key": 2**63, "score": 5, "note": "x" * 40},
+        {"key": "e", "score": 6.0, "note": True, "runtime_ms": 1},
     ]
     frame = read_rows(tmp_path, *rows)
 
@@ -827,7 +977,7 @@ KEY_VALUES = st.one_of(
     st.sampled_from([None, float("nan"), {}, {"x": 1}, ["a"], "\ud55c\uae00.mp4"]),
 )
 STATUSES = st.sampled_from(
-    [None, "", " ", "ok", "pass", "success", "failed", "bad", 0, 1, False, float("nan"), {"x": 1}, ["ok"]]
+    [None, "", " ", "ok", "pass", "Done", "failed", "bad", 0, 1, False, float("nan"), {"x": 1}, ["ok"]]
 )
 CASES = st.sampled_from([str.lower, str.upper, str.title, str.lower, str.lower])
 
@@ -861,40 +1011,44 @@ def sidecar_rows(draw):
     return row | {name: value for name, value in sure.items() if name not in taken}
 
 
-def second_opinion(rows, label):
-    """What the oracle makes of rows: the usable ones, and how many are not."""
-    usable, unusable = [], 0
-    for row in rows:
-        try:
-            usable.append(oracle.read_row(row, label=label))
-        except oracle.Refused:
-            unusable += 1
-    return usable, unusable
-
-
 def same(found, expected):
     if found is None or expected is None:
         return found is expected
     return math.isclose(found, expected, rel_tol=1e-9, abs_tol=1e-6)
 
 
-def assert_same(path, rows, label):
-    usable, unusable = second_opinion(rows, label)
-    if unusable:
-        with pytest.raises(errors.SidecarError) as caught:
-            read(pm.Sidecar(str(path), label=label))
-        assert caught.value.count == unusable
+def second_opinion(files, label):
+    """The rows that the oracle reads, or why it refuses the files."""
+    try:
+        return oracle.read_entry(files, label=label), None
+    except oracle.Refused as refused:
+        return [], refused.kind
+
+
+def assert_same(path, files, label):
+    """What is read of files is what the second opinion makes of their rows."""
+    entry = pm.Sidecar(str(path), label=label)
+    expected, refused = second_opinion(files, label)
+    if refused is not None:
+        with pytest.raises(errors.MaterializeError) as caught:
+            read(entry)
+        assert caught.value.code == refused
         return
-    frame = read(pm.Sidecar(str(path), label=label))
-    assert frame.height == len(usable)
-    for found, expected in zip(frame.iter_rows(named=True), usable, strict=True):
-        assert found["scorer"] == expected.scorer
-        assert found["key"] == expected.key
-        assert oracle.resolve("auto", found["key_field"]) == oracle.resolve("auto", expected.key_field)
-        assert same(found["score"], expected.score)
-        assert found["status"] == expected.status
-        assert same(found["runtime_ms"], expected.runtime_ms)
-        assert found["frames"] == expected.frames
+    if None in expected:
+        with pytest.raises(errors.SidecarError) as caught:
+            read(entry)
+        assert caught.value.count == expected.count(None)
+        return
+    frame = read(entry)
+    assert frame.height == len(expected)
+    for found, row in zip(frame.iter_rows(named=True), expected, strict=True):
+        assert found["scorer"] == row.scorer
+        assert found["key"] == row.key
+        assert found["key_field"].split(".")[-1] == row.key_field
+        assert same(found["score"], row.score)
+        assert found["status"] == row.status
+        assert same(found["runtime_ms"], row.runtime_ms)
+        assert found["frames"] == row.frames
 
 
 @given(sidecar_rows(), st.sampled_from(["m", None]))
@@ -903,12 +1057,12 @@ def test_one_random_row_reads_as_the_second_opinion_reads_it(row, label):
     with TemporaryDirectory() as folder:
         path = Path(folder) / "x.jsonl"
         write_jsonl(path, row)
-        assert_same(path, [row], label)
+        assert_same(path, [[row]], label)
 
 
 @given(st.lists(sidecar_rows(), min_size=2, max_size=6), st.sampled_from(["jsonl", "json", "folder"]))
-@settings(max_examples=120)
-def test_random_rows_of_one_entry_do_not_change_each_other(rows, layout):
+@settings(max_examples=200)
+def test_random_rows_of_one_entry_read_as_the_second_opinion_reads_them(rows, layout):
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"x.{layout}"
         if layout == "jsonl":
@@ -919,7 +1073,50 @@ def test_random_rows_of_one_entry_do_not_change_each_other(rows, layout):
             path.mkdir()
             for index, row in enumerate(rows):
                 (path / f"{index}.json").write_text(json.dumps(row, indent=1))
-        assert_same(path, rows, "m")
+        assert_same(path, [[row] for row in rows] if layout == "folder" else [rows], "m")
+
+
+SIMPLE = st.fixed_dictionaries(
+    {"key": st.sampled_from(["a", "b", "c"])},
+    optional={
+        "clip_id": st.sampled_from(["x", "y", None]),
+        "score": st.sampled_from([1.0, 2, "3", None, "failed", float("nan"), True, [1, 3]]),
+        "quality": st.sampled_from([5.0, None]),
+        "mos": st.just(4.0),
+        "gt_score": st.just(4.5),
+        "vmaf": st.sampled_from([90.0, 91.0]),
+        "status": st.sampled_from(["ok", "failed", "done"]),
+        "runtime_ms": st.sampled_from([7.0, None]),
+        "elapsed_ms": st.just(9.0),
+        "frames": st.lists(
+            st.fixed_dictionaries({}, optional={"score": st.just(10.0), "vmaf": st.just(50.0)}),
+            max_size=2,
+        ),
+        "summary": st.fixed_dictionaries(
+            {}, optional={"name": st.just("s"), "vmaf": st.just(70.0), "score": st.just(6.0)}
+        ),
+    },
+)
+"""Rows that differ in which fields they have, mostly usable."""
+
+
+@given(st.lists(st.lists(SIMPLE, min_size=1, max_size=3), min_size=1, max_size=4))
+@settings(max_examples=300)
+def test_files_that_are_read_together_read_as_the_second_opinion_reads_them(files):
+    with TemporaryDirectory() as folder:
+        for index, rows in enumerate(files):
+            write_jsonl(Path(folder) / f"{index}.jsonl", *rows)
+        assert_same(folder, files, "m")
+
+
+@given(st.lists(SIMPLE, min_size=1, max_size=8))
+@settings(max_examples=150)
+def test_pieces_of_one_file_read_as_the_second_opinion_reads_them(rows):
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks, "CHUNK_BYTES", 64)
+        patch.setattr(tables_files, "SMALL_BYTES", -1)
+        path = write_jsonl(Path(folder) / "x.jsonl", *rows)
+        assert_same(path, [rows], "m")
 
 
 def test_rows_of_an_array_may_be_long_and_deep(tmp_path):
@@ -948,12 +1145,12 @@ def test_real_folders_of_one_json_a_clip(shared, scorer):
     if not folder.is_dir():
         pytest.skip(f"no sidecars of {scorer} in the shared data")
     entry = pm.Sidecar(str(folder), label=scorer, key_field=key_field, score_field=score_field)
-    expected = [
-        oracle.read_row(
-            json.loads(path.read_text()), label=scorer, key_field=key_field, score_field=score_field
-        )
-        for path in sorted(folder.glob("*.json"))
-    ]
+    expected = oracle.read_entry(
+        [[json.loads(path.read_text())] for path in sorted(folder.glob("*.json"))],
+        label=scorer,
+        key_field=key_field,
+        score_field=score_field,
+    )
 
     frame = read(entry)
 

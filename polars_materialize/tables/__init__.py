@@ -6,7 +6,7 @@ labels) together with the place of every row, so that an error can name it.
 
 from polars_materialize.tables.files import Dialect, File, find, find_shards, is_small, is_up_to
 from polars_materialize.tables.parallel import SIDE_BY_SIDE, in_order
-from polars_materialize.tables.records import Records, read_records
+from polars_materialize.tables.records import Records, Whole, read_records, shapes_of
 from polars_materialize.tables.shards import Table, open_table, scan_files, scan_table
 from polars_materialize.tables.sinks import (
     check_partitions,
@@ -27,6 +27,7 @@ __all__ = [
     "Records",
     "Splice",
     "Table",
+    "Whole",
     "check_partitions",
     "check_sink",
     "find",
@@ -38,6 +39,7 @@ __all__ = [
     "read_records",
     "scan_files",
     "scan_table",
+    "shapes_of",
     "sink_table",
     "staged",
     "staged_folder",

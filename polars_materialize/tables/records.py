@@ -20,6 +20,20 @@ if TYPE_CHECKING:
     from polars_materialize.tables.files import File
 
 
+class Whole(NamedTuple):
+    """Lines that were read together, of which each batch of rows holds some.
+
+    Attributes:
+        chunk: The lines.
+        source: The file of each row, as the user wrote it.
+        names: All names that the rows have.
+    """
+
+    chunk: chunks.Chunk
+    source: pl.Series
+    names: Sequence[str]
+
+
 class Records(NamedTuple):
     """Rows of evidence and where each comes from.
 
@@ -28,12 +42,14 @@ class Records(NamedTuple):
         source: The file of each row, as the user wrote it.
         place: The file and the line (`scores.jsonl:17`) or row (`scores.json: rows[3]`) of each row.
         row: The number of each row, over all batches.
+        whole: What a batch of JSON or XML is part of; none for tables, whose rows all have the same columns.
     """
 
     frame: pl.DataFrame
     source: pl.Series
     place: pl.Series
     row: pl.Series
+    whole: Whole | None = None
 
 
 def read_records(
@@ -130,13 +146,14 @@ def _parts(chunk: chunks.Chunk | pl.Series, source: pl.Series, frame: pl.DataFra
     if isinstance(chunk, pl.Series):
         yield Records(frame, source, chunk.alias("place"), _numbers(frame))
         return
+    whole = Whole(chunk, source, frame.columns)
     parts = kinds.split_by_shape(chunk, frame)
     if not parts:
-        yield Records(frame, source, chunk.all_places(frame.height), _numbers(frame))
+        yield Records(frame, source, chunk.all_places(frame.height), _numbers(frame), whole)
     for rows, part in parts:
         own = jsonl.infer(part, dtypes.Profile())
         row = pl.Series("row", rows, dtype=pl.Int64)
-        yield Records(own, source.gather(row), part.all_places(own.height), row)
+        yield Records(own, source.gather(row), part.all_places(own.height), row, whole)
 
 
 def _numbers(frame: pl.DataFrame) -> pl.Series:
@@ -145,3 +162,11 @@ def _numbers(frame: pl.DataFrame) -> pl.Series:
 
 def _repeat(text: str, times: int) -> pl.Series:
     return pl.Series("source", [text], dtype=pl.String).new_from_index(0, times)
+
+
+def shapes_of(lines: Sequence[bytes]) -> list[pl.Schema]:
+    """Find the columns and dtypes of JSON objects; several where a field is of several kinds."""
+    chunk = chunks.Chunk(b"\n".join(lines), "")
+    frame = jsonl.infer(chunk, dtypes.Profile())
+    parts = [part for _, part in kinds.split_by_shape(chunk, frame)]
+    return [jsonl.infer(part, dtypes.Profile()).schema for part in parts] or [frame.schema]
