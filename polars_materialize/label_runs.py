@@ -150,7 +150,7 @@ def label_part(table: LabelTable, context: Context) -> Part[LabelPlan, LabelEvid
             feature_key_column=plan.side.key,
             label_key_column=_same(source.key_column for source in plan.sources),
             label_mos_column=_same(source.mos_column for source in plan.sources),
-            label_scale=_same(source.scale for source in plan.sources),
+            label_scale=_same(source.scale for source in plan.sources if source.scale is not None),
             key_normalize=table.key_normalize,
             feature_key_regex=table.feature_key_regex,
             label_key_regex=table.label_key_regex,
