@@ -290,8 +290,10 @@ def _mos_column(parts: Sequence[Records], entry: LabelFile) -> str | None:
 def _no_mos(columns: Sequence[str], entry: LabelFile, file: File) -> TableError:
     asked = entry.mos_column
     if asked:
+        own = entry.format.mos_column if isinstance(entry.format, LabelFormat) else []
+        names = listing(own if asked in own else [asked])
         hint = did_you_mean(asked, columns)
-        return TableError(file.written, f"no MOS column {asked!r}; it has {listing(columns)}{hint}")
+        return TableError(file.written, f"no MOS column {names}; it has {listing(columns)}{hint}")
     form = _format_of_key(columns)
     hint = f"; its key is that of {form.name}, where the MOS is in {listing(form.mos_column)}" if form else ""
     return TableError(
