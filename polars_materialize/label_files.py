@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,17 +20,17 @@ from polars_materialize.formats import (
     recognise,
 )
 from polars_materialize.labels import EXTRAS, LABEL_SCHEMA, NUMERIC_EXTRAS, as_written, parse_scale
-from polars_materialize.options import LabelFile
+from polars_materialize.options import LabelFile, LabelLike, list_entries
 from polars_materialize.stores import check_storage_options, local_folder
 from polars_materialize.tables import Dialect, File, Records, find, read_records
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from polars_materialize.stores import StorageOptions
 
-LabelLike = str | os.PathLike[str] | LabelFile
 FILLED = (
     "key_column",
     "mos_column",
@@ -108,9 +107,7 @@ def scan_labels(
 
 def list_labels(labels: LabelLike | Iterable[LabelLike]) -> list[LabelFile]:
     """Reads one entry or several."""
-    if isinstance(labels, (str, os.PathLike, LabelFile)):
-        labels = [labels]
-    return [entry if isinstance(entry, LabelFile) else LabelFile(os.fspath(entry)) for entry in labels]
+    return list_entries(labels, LabelFile, "labels")
 
 
 def find_labels(

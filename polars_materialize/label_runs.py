@@ -9,14 +9,13 @@ import msgspec
 
 from polars_materialize.errors import OptionError
 from polars_materialize.label_files import (
-    LabelLike,
     check_label_file,
     find_labels,
     list_labels,
     read_labels,
 )
 from polars_materialize.label_joins import LabelEvidence, LabelPlan, check_label_options, plan_labels
-from polars_materialize.options import LabelFile, LabelTable
+from polars_materialize.options import LabelFile, LabelLike, LabelTable
 from polars_materialize.reports import LabelAudit, LabelKeyCounts
 from polars_materialize.runs import (
     Context,

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from polars_materialize.errors import OptionError
-from polars_materialize.options import ScoreTable, Sidecar
+from polars_materialize.options import ScoreTable, Sidecar, SidecarLike
 from polars_materialize.reports import ScoreAudit
 from polars_materialize.runs import (
     Context,
@@ -20,7 +20,6 @@ from polars_materialize.runs import (
 )
 from polars_materialize.score_joins import ScoreEvidence, ScorePlan, check_score_options, plan_scores
 from polars_materialize.sidecars import (
-    SidecarLike,
     check_sidecar,
     find_sidecars,
     list_sidecars,

@@ -8,7 +8,6 @@ scores belong to is decided in `score_joins`.
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
@@ -33,20 +32,19 @@ from polars_materialize.formats import (
     list_formats,
 )
 from polars_materialize.names import spare_names
-from polars_materialize.options import Sidecar
+from polars_materialize.options import Sidecar, SidecarLike, list_entries
 from polars_materialize.scores import SCORE_SCHEMA, slug, unusable_rows
 from polars_materialize.sidecar_rows import Rules, Shape, clip_by_clip, extract, named_format
 from polars_materialize.stores import check_storage_options, local_folder
 from polars_materialize.tables import Dialect, File, Records, find, in_order, is_small, read_records
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from polars_materialize.stores import StorageOptions
 
-
-SidecarLike = str | os.PathLike[str] | Sidecar
 
 DOCUMENTS = ("json", "jsonl", "xml")
 """The formats of files whose rows say each for itself which fields they have."""
@@ -152,9 +150,7 @@ def scan_scores(
 
 def list_sidecars(scores: SidecarLike | Iterable[SidecarLike]) -> list[Sidecar]:
     """Reads one entry or several."""
-    if isinstance(scores, (str, os.PathLike, Sidecar)):
-        return [Sidecar.of(scores)]
-    return [Sidecar.of(entry) for entry in scores]
+    return list_entries(scores, Sidecar, "scores")
 
 
 def find_sidecars(
