@@ -39,10 +39,12 @@ class Kind(NamedTuple):
     Attributes:
         words: What that is called in an error.
         accepts: Whether a value is one.
+        items: What the items of a list may be.
     """
 
     words: str
     accepts: Callable[[Any], bool]
+    items: Sequence[Kind] = ()
 
 
 def checked(function: Function) -> Function:
@@ -103,6 +105,9 @@ def check(name: str, value: object, kinds: Sequence[Kind]) -> None:
     """
     if any(kind.accepts(value) for kind in kinds):
         return
+    items = [item for kind in kinds for item in kind.items]
+    for index, item in enumerate(value if items and isinstance(value, (list, tuple)) else ()):
+        check(f"{name}[{index}]", item, items)
     words = list(dict.fromkeys(kind.words for kind in kinds))
     if "a path" in words and "text" in words:
         words.remove("text")
@@ -194,11 +199,11 @@ def kinds_of(hint: Any) -> list[Kind]:
         return [Kind(f"one of {' '.join(parts)}", lambda value: isinstance(value, str) and value in parts)]
     if origin is list:
         items = kinds_of(parts[0])
-        return [Kind(f"a list of {_several(items)}", lambda value: _holds(value, items))]
+        return [Kind(f"a list of {_several(items)}", lambda value: _holds(value, items), items)]
     if origin in (Iterable, Sequence):
         items = kinds_of(parts[0])
         wanted = object if origin is Iterable else Sequence
-        return [Kind(f"a list of {_several(items)}", lambda value: _gives(value, items, wanted))]
+        return [Kind(f"a list of {_several(items)}", lambda value: _gives(value, items, wanted), items)]
     if origin is dict:
         names, values = map(kinds_of, parts)
         words = f"a dict of {_several(names)} to {_several(values)}"
@@ -233,7 +238,8 @@ _PLAIN: Mapping[Any, Kind] = {
 
 
 def _several(items: Sequence[Kind]) -> str:
-    return " or ".join(dict.fromkeys(kind.words for kind in items))
+    words = dict.fromkeys(kind.words for kind in items)
+    return " or ".join(word for word in words if word != "text" or "a path" not in words)
 
 
 def _holds(value: object, items: Sequence[Kind]) -> bool:

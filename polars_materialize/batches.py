@@ -169,7 +169,11 @@ def _check_reports(outputs: Mapping[str, str]) -> None:
             continue
         path = Path(written)
         parent = next((folder for folder in path.absolute().parents if folder.exists()), None)
-        if path.is_dir():
+        try:
+            is_folder = path.is_dir()
+        except OSError as error:
+            raise OptionError(f"{name}: {written}: {error.strerror}", option=name) from None
+        if is_folder:
             raise OptionError(f"{name}: {written}: is a folder; expected a file", option=name)
         if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK):
             raise OptionError(f"{name}: {written}: {parent} takes no file", option=name)

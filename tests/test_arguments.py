@@ -15,7 +15,7 @@ import pytest
 import polars_materialize as pm
 from polars_materialize import arguments, errors
 
-FRAME = pl.DataFrame({"clip_id": ["a"], "vmaf": [90.0], "src": ["gone.mp4"]})
+FRAME = pl.DataFrame({"clip_id": ["a"], "vmaf": [90.0], "src": ["a.yuv"], "width": [16], "height": [16]})
 SCORES = pl.DataFrame({"scorer": ["dover"], "key": ["a"], "score": [0.7]})
 LABELS = pl.DataFrame({"key": ["a"], "mos": [4.0]})
 FORMAT = {"key_field": ["clip_id"], "score_field": ["score"]}
@@ -55,6 +55,8 @@ CALLS = {
 RESULTS = {"BatchReport", "LabelAudit", "RefreshAudit", "SaliencyAudit", "ScoreAudit", "SignalReport"}
 OTHERS = {"LABEL_SCHEMA", "SCORE_SCHEMA", "MatchWarning", "MaterializeError", "__version__", "list_formats"}
 
+pytestmark = pytest.mark.usefixtures("files")
+
 WRONG = {
     "none": lambda: None,
     "true": lambda: True,
@@ -68,6 +70,7 @@ WRONG = {
     "object": object,
     "x": lambda: "x",
     "blank": lambda: " ",
+    "long": lambda: "x" * 5000,
     "nul": lambda: "a\0b",
     "surrogate": lambda: "a\udc80b",
     "number-as-text": lambda: "0.9",
@@ -80,9 +83,9 @@ WRONG = {
     "dict-of-paths": lambda: {"dover": "s.csv"},
     "bytes": lambda: b"x",
     "path": lambda: Path("x"),
-    "pandas": lambda: FRAME.to_pandas(),
+    "pandas": FRAME.to_pandas,
     "polars": lambda: FRAME,
-    "lazy": lambda: FRAME.lazy(),
+    "lazy": FRAME.lazy,
     "series": lambda: FRAME["clip_id"],
     "generator": lambda: iter(()),
     "function": lambda: print,
@@ -107,7 +110,8 @@ PARAMETERS = list(_parameters())
 def files(tmp_path, monkeypatch):
     """The files that the calls name, in the working directory."""
     monkeypatch.chdir(tmp_path)
-    Path("f.csv").write_text("clip_id,vmaf,src\na,90,gone.mp4\n")
+    Path("f.csv").write_text("clip_id,vmaf,src,width,height\na,90,a.yuv,16,16\n")
+    Path("a.yuv").write_bytes(bytes(2 * 16 * 16 * 3 // 2))
     Path("mos.csv").write_text("clip_id,mos\na,4\n")
     Path("s.csv").write_text("clip_id,score\na,0.7\n")
     table = {"id": "t", "features": "f.csv", "labels": ["mos.csv"], "out": "batch.csv"}
@@ -150,7 +154,7 @@ def test_every_public_name_is_looked_at():
 
 
 @pytest.mark.parametrize("name", [name for name in CALLS if name != "dask"])
-def test_the_calls_work_as_they_are(name, files):
+def test_the_calls_work_as_they_are(name):
     if name in ("ScorePart", "Sidecar", "ScoreFormat"):  # what has no name of a scorer
         with pytest.raises(errors.SidecarError, match="no scorer"):
             call(name, CALLS[name]())
@@ -159,7 +163,7 @@ def test_the_calls_work_as_they_are(name, files):
 
 
 @pytest.mark.parametrize(("name", "parameter"), PARAMETERS)
-def test_a_wrong_argument_gives_a_result_or_an_error_of_this_package(name, parameter, files):
+def test_a_wrong_argument_gives_a_result_or_an_error_of_this_package(name, parameter):
     for kind, value in WRONG.items():
         if parameter in CALLBACKS and kind in ("type", "function"):
             continue
@@ -179,7 +183,7 @@ def test_a_wrong_argument_gives_a_result_or_an_error_of_this_package(name, param
 
 
 @pytest.mark.parametrize(("name", "parameter"), PARAMETERS)
-def test_what_no_argument_takes_is_refused_by_its_name(name, parameter, files):
+def test_what_no_argument_takes_is_refused_by_its_name(name, parameter):
     for value in PLAINLY_WRONG:
         if parameter in CALLBACKS and value == "type":
             continue
@@ -188,3 +192,181 @@ def test_what_no_argument_takes_is_refused_by_its_name(name, parameter, files):
 
         assert str(caught.value).startswith({"count": "jobs", "address": "address"}.get(parameter, parameter))
         assert "expected" in str(caught.value)
+
+
+# --- what is taken, and hints that are followed --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        lambda: pm.Sidecar(Path("s.csv"), label="dover"),
+        lambda: {"path": "s.csv", "label": "dover"},
+        lambda: {"path": Path("s.csv"), "label": "dover", "key_field": "clip_id"},
+        lambda: {"path": "s.csv", "label": "dover", "format": FORMAT},
+        lambda: [{"path": "s.csv", "label": "dover"}],
+        lambda: (pm.Sidecar("s.csv", label="dover"),),
+        lambda: iter(["dover=s.csv"]),
+        lambda: pl.Series(["dover=s.csv"]),
+    ],
+    ids=["path", "object", "path-in-object", "format", "list", "tuple", "iterator", "series"],
+)
+def test_an_entry_of_scores_may_be_written_in_many_ways(entry):
+    assert pm.scan_scores(entry()).collect()["score"].to_list() == [0.7]
+
+    audit = pm.materialize_scores("f.csv", entry(), "o.csv")
+    part = pm.refresh_table("f.csv", "o.csv", scores=pm.ScorePart(files=entry()))
+
+    assert audit.competitors["dover"].matched_rows == 1
+    assert part.scores.competitors["dover"].matched_rows == 1
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        lambda: Path("mos.csv"),
+        lambda: pm.LabelFile(Path("mos.csv"), columns=None),
+        lambda: {"path": "mos.csv", "scale": "1:5"},
+        lambda: [{"path": Path("mos.csv")}],
+        lambda: {"path": "mos.csv", "format": {"key_column": ["clip_id"], "mos_column": ["mos"]}},
+    ],
+    ids=["path", "label-file", "object", "list", "format"],
+)
+def test_an_entry_of_labels_may_be_written_in_many_ways(entry):
+    assert pm.scan_labels(entry()).collect()["value"].to_list() == [4.0]
+
+    audit = pm.materialize_labels("f.csv", entry(), "o.csv")
+    part = pm.refresh_table("f.csv", "o.csv", labels=pm.LabelPart(files=entry()))
+
+    assert audit.matched_rows == part.labels.matched_rows == 1
+
+
+def test_structs_hold_what_json_holds():
+    sidecar = pm.Sidecar(Path("s.csv"), columns=("a", "b"))
+    part = pm.LabelPart(files=(Path("mos.csv"), "other.csv", {"path": "x.csv"}))
+    options = pm.SaliencyOptions(root=Path("clips"), ffmpeg_bin=Path("ffmpeg"))
+
+    assert (sidecar.path, sidecar.columns) == ("s.csv", ["a", "b"])
+    assert part.files == [pm.LabelFile("mos.csv"), "other.csv", pm.LabelFile("x.csv")]
+    assert (options.root, options.ffmpeg_bin) == ("clips", "ffmpeg")
+    assert msgspec.json.decode(msgspec.json.encode(part), type=pm.LabelPart) == part
+
+
+@pytest.mark.parametrize(
+    ("work", "text"),
+    [
+        (
+            lambda: pm.scan_scores({"pth": "s.csv"}),
+            "scores: a dict without a path; expected an entry such as",
+        ),
+        (lambda: pm.scan_scores({"path": "s.csv", "lable": "x"}), "'lable'; did you mean 'label'?"),
+        (lambda: pm.scan_scores({"label": "dover"}), "scores: 'path' is missing"),
+        (lambda: pm.scan_scores([{"path": 5}]), "scores[0].path: 5; expected text"),
+        (lambda: pm.scan_scores(["s.csv", 7]), "scores[1]: 7; expected a path, a Sidecar, or a dict"),
+        (lambda: pm.scan_labels(["mos.csv", 7]), "labels[1]: 7; expected a path, a LabelFile, or a dict"),
+        (lambda: pm.scan_labels({"mos": "mos.csv"}), "expected an entry such as {'path': 'mos.csv'}"),
+        (
+            lambda: pm.scan_scores({"path": "s.csv", "format": {"key_field": "clip_id"}}),
+            "scores.format.key_field: 'clip_id'; expected a list of text",
+        ),
+        (lambda: pm.Sidecar("s.csv", pooling="p99"), "pooling: 'p99'; expected one of mean harmonic_mean"),
+        (lambda: pm.LabelPart(files=["mos.csv", None]), "files[1]: None; expected a path"),
+        (
+            lambda: pm.LabelPart(files="mos.csv", min_match_rate="0.9"),
+            "min_match_rate: '0.9'; expected a number",
+        ),
+        (lambda: pm.join_labels(FRAME, LABELS, overwrite=1), "overwrite: 1; expected True or False"),
+        (
+            lambda: pm.join_labels(FRAME, LABELS, key_normalize="base"),
+            "expected one of auto raw basename stem",
+        ),
+        (lambda: pm.scan_table("a\udc80.csv"), "path: 'a\\udc80.csv'; expected a path, in Unicode"),
+        (
+            lambda: pm.materialize_scores(FRAME, "s.csv", "o.csv"),
+            "features: a polars DataFrame; expected a path",
+        ),
+        (lambda: pm.audit_signals({"x": FRAME.to_pandas()}), "frames: 'x' is a pandas DataFrame; expected"),
+        (lambda: pm.run_batch("m.json", kind=[]), "kind: a list; expected text"),
+        (lambda: pm.scan_scores("x" * 500), "cannot be looked for: File name too long"),
+        (lambda: pm.scan_table(b"x" * 500), f"path: b'{'x' * 58}...; expected a path"),
+    ],
+)
+def test_what_is_said_of_wrong_arguments(work, text):
+    with pytest.raises(errors.MaterializeError) as caught:
+        work()
+
+    assert text in str(caught.value)
+
+
+def test_hints_are_followed_to_a_result():
+    def hint_of(work):
+        with pytest.raises(errors.OptionError) as caught:
+            work()
+        return str(caught.value).rpartition("; ")[2]
+
+    frame, dover = FRAME.to_pandas(), {"dover": "s.csv"}
+    hints = {
+        "frame": hint_of(lambda: pm.join_scores(frame, SCORES)),
+        "scores": hint_of(lambda: pm.join_scores(FRAME, "dover=s.csv")),
+        "labels": hint_of(lambda: pm.join_labels(FRAME, "mos.csv")),
+        "table": hint_of(lambda: pm.join_labels("f.csv", LABELS)),
+        "entry": hint_of(lambda: pm.scan_scores(dover)),
+    }
+
+    assert hints["frame"] == "polars.from_pandas(frame) makes one"
+    assert pm.join_scores(pl.from_pandas(frame), SCORES)["second_opinion_dover_score"].to_list() == [0.7]
+    assert hints["scores"] == "scan_scores('dover=s.csv') reads one"
+    assert pm.join_scores(FRAME, pm.scan_scores("dover=s.csv")).height == 1
+    assert hints["labels"] == "scan_labels('mos.csv') reads one"
+    assert pm.join_labels(FRAME, pm.scan_labels("mos.csv"))["mos"].to_list() == [4.0]
+    assert hints["table"] == "scan_table('f.csv') reads one"
+    assert pm.join_labels(pm.scan_table("f.csv"), LABELS).collect()["mos"].to_list() == [4.0]
+    entry = {"path": "s.csv", "label": "dover"}
+    assert hints["entry"] == f"expected an entry such as {entry}"
+    assert pm.scan_scores(entry).collect()["score"].to_list() == [0.7]
+
+
+def test_secrets_are_never_shown():
+    with pytest.raises(errors.OptionError) as caught:
+        pm.scan_table("f.csv", storage_options="very secret")
+
+    assert "secret" not in str(caught.value)
+
+
+# --- public functions are the functions that they seem to be ---------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if isinstance(getattr(pm, name), FunctionType)])
+def test_public_functions_keep_their_names_and_can_be_sent(name):
+    function = getattr(pm, name)
+    own = inspect.unwrap(function)
+
+    assert pickle.loads(pickle.dumps(function)) is function
+    assert inspect.signature(function) == inspect.signature(own)
+    assert function.__doc__ == own.__doc__
+    with pytest.raises(TypeError, match=name):
+        function(no_such_argument=1)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_annotation_is_understood(name):
+    """No argument is left unchecked since its annotation means nothing to the check."""
+    public = getattr(pm, name)
+    if isinstance(public, FunctionType):
+        kinds = arguments._kinds_of_parameters(public)
+        parameters = set(inspect.signature(public).parameters) - {"storage_options"}
+    elif name == "Jobs":
+        return
+    else:
+        kinds, parameters = arguments._kinds_of_fields(public), set(public.__struct_fields__)
+
+    assert set(kinds) == parameters
+    assert all(kind.words != "anything" for found in kinds.values() for kind in found)
+
+
+def test_many_threads_may_be_the_first_to_call():
+    arguments._fields.clear()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: pm.scan_scores({"path": "s.csv", "label": "x"}).collect(), range(40)))
+
+    assert all(frame.height == 1 for frame in found)

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from polars_materialize.arguments import describe
 from polars_materialize.errors import OptionError, counted, listing
 from polars_materialize.names import refuse_patterns
 from polars_materialize.provenance import run_provenance
@@ -141,7 +142,7 @@ def list_frames(frames: object) -> list[Table]:
         if not isinstance(label, str) or not label.strip():
             raise OptionError(f"frames: label {label!r}; expected text", option="frames")
         if not isinstance(frame, (pl.DataFrame, pl.LazyFrame)):
-            problem = f"frames: {label!r} is a {type(frame).__name__}; expected a DataFrame or a LazyFrame"
+            problem = f"frames: {label!r} is {describe(frame)}; expected a polars DataFrame or LazyFrame"
             raise OptionError(problem, option="frames")
     return [Table(label, frame.lazy()) for label, frame in frames.items()]
 
