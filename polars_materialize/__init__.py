@@ -14,7 +14,6 @@ From files to files, with an audit, `materialize_scores` runs one table and `run
 from __future__ import annotations
 
 from importlib import import_module
-from types import FunctionType
 from typing import TYPE_CHECKING
 
 from polars_materialize._version import __version__
@@ -128,8 +127,6 @@ def __getattr__(name: str) -> object:
     """Imports the home of a public name when it is first asked for, which keeps start-up light."""
     if name in _HOMES:
         value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        if isinstance(value, FunctionType):
-            value = import_module(f"{__name__}.arguments").checked(value)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -69,7 +69,6 @@ def checked(function: Function) -> Function:
                 check(name, value, known[name])
         return function(*args, **kwargs)
 
-    call.__module__ = __package__ or ""  # where it is found by its name, also by `pickle`
     return cast("Function", call)
 
 
@@ -234,6 +233,7 @@ _PLAIN: Mapping[Any, Kind] = {
     float: Kind("a number", lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)),
     str: Kind("text", is_text),
     os.PathLike: Kind("a path", is_path),
+    Executor: Kind("a concurrent.futures.Executor", lambda value: isinstance(value, Executor)),
 }
 
 
@@ -273,6 +273,9 @@ def _hint(name: str, value: object, words: Sequence[str]) -> str:
             return f"; polars.from_{origin.replace('pyarrow', 'arrow')}({name}) makes one"
         scan = {"scores": "scan_scores", "labels": "scan_labels"}.get(name, "scan_table")
         return f"; {scan}({value!r}) reads one" if is_path(value) and len(repr(value)) <= SHOWN else ""
+    part = next((word[2:] for word in words if word in ("a LabelPart", "a ScorePart")), None)
+    if part and is_path(value) and len(repr(value)) <= SHOWN:
+        return f"; {part}(files={value!r}) makes one"
     if "a path" in words and is_frame(value):
         return (
             "; sink_table writes a frame to a file, and join_scores, join_labels and add_saliency take frames"

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from polars_materialize.arguments import checked
 from polars_materialize.batch_kinds import KINDS, Kind, Table
 from polars_materialize.batch_workers import attempt, run_tables
 from polars_materialize.errors import ManifestError, MaterializeError, OptionError, OutputError
@@ -37,6 +38,7 @@ LIGHT_BYTES = 2**24
 """Of what size the files of a table may be that is run side by side with others."""
 
 
+@checked
 def run_batch(
     manifest: PathLike,
     *,

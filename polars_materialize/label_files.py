@@ -8,7 +8,16 @@ import msgspec
 import polars as pl
 
 from polars_materialize import fields, keys
-from polars_materialize.errors import KeyColumnError, OptionError, TableError, did_you_mean, listing
+from polars_materialize.arguments import checked
+from polars_materialize.errors import (
+    LISTED,
+    KeyColumnError,
+    LabelError,
+    OptionError,
+    TableError,
+    did_you_mean,
+    listing,
+)
 from polars_materialize.formats import (
     LabelFormat,
     check_columns,
@@ -46,6 +55,7 @@ KEY_RULE = ("key_normalize", "key_regex")
 MOS_COLUMNS = ("mos", "mean_mos", "mos_raw_0_100", "raw_mos", "score", "quality")
 
 
+@checked
 def scan_labels(
     labels: LabelLike | Iterable[LabelLike],
     *,
@@ -237,8 +247,13 @@ def _read_file(entry: LabelFile, file: File) -> pl.DataFrame:
         # What a scale says of every number is more than a few names can prove.
         entry = _with_format(entry, msgspec.structs.replace(known, scale=None), columns)
     key, mos = _key_and_mos(parts, columns, entry, file)
-    long = pl.concat([_extract(part, entry, file, key, mos) for part in parts])
-    return long.sort("row").drop("row")
+    long = pl.concat([_extract(part, entry, file, key, mos) for part in parts]).sort("row")
+    astray = long.filter("astray").select(
+        "place", reason=pl.lit(f"{key!r} holds no key, but its name in {OTHER_CASE}")
+    )
+    if astray.height:
+        raise LabelError(astray.head(LISTED).rows(), astray.height)
+    return long.drop("row", "astray")
 
 
 def _key_and_mos(
@@ -319,6 +334,10 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
             wrong += [_not_a_number(field, missing) for field in found]
         else:
             extras[extra] = fields.first([fields.text(field) for field in found], pl.String())
+    others = [name for name in frame.columns if name != key and name.lower() == key.lower()]
+    has_other = [
+        fields.text(fields.Field(name, pl.col(name), frame.schema[name])).is_not_null() for name in others
+    ]
     text, value, written = pl.lit(None, pl.String), pl.lit(None, pl.Float64), pl.lit("null")
     if key in frame.columns:
         text = keys.key_text(pl.col(key), frame.schema[key], name=key, table=file.written)
@@ -343,6 +362,7 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
         ).alias("missing"),
         fields.first(wrong, pl.String()).alias("problem"),
         *(expr.alias(name) for name, expr in extras.items()),
+        astray=text.is_null() & fields.first(other_keys, pl.String()).is_not_null(),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from polars_materialize.arguments import checked
 from polars_materialize.errors import OptionError
 from polars_materialize.label_files import (
     check_label_file,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from polars_materialize.stores import StorageOptions
 
 
+@checked
 def materialize_labels(
     features: PathLike,
     labels: LabelLike | Iterable[LabelLike],

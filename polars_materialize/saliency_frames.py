@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from polars_materialize.arguments import checked
 from polars_materialize.joins import SOURCE, Frame, Guards, join
 from polars_materialize.saliency_joins import plan_saliency
 from polars_materialize.saliency_stages import VALUES, load_stage, make_options
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
 
 
+@checked
 def add_saliency(
     frame: Frame,
     *,
@@ -146,6 +148,7 @@ def add_saliency(
     )
 
 
+@checked
 def measure_saliency(
     clips: pl.DataFrame | pl.LazyFrame,
     *,

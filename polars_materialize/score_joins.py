@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import polars as pl
 
 from polars_materialize import keys
+from polars_materialize.arguments import checked
 from polars_materialize.errors import BadScoreError, MissingScoreError, OptionError
 from polars_materialize.guards import refuse_status
 from polars_materialize.hints import explain_no_match
@@ -55,6 +56,7 @@ class ScoreEvidence:
     keys: ScoreKeyCounts
 
 
+@checked
 def join_scores(
     frame: Frame,
     scores: pl.LazyFrame | pl.DataFrame,

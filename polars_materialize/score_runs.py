@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from polars_materialize.arguments import checked
 from polars_materialize.errors import OptionError
 from polars_materialize.options import ScoreTable, Sidecar, SidecarLike
 from polars_materialize.reports import ScoreAudit
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from polars_materialize.stores import StorageOptions
 
 
+@checked
 def materialize_scores(
     features: PathLike,
     scores: SidecarLike | Iterable[SidecarLike],

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, get_args
 import polars as pl
 
 from polars_materialize import keys
+from polars_materialize.arguments import checked
 from polars_materialize.errors import (
     LISTED,
     OptionError,
@@ -95,6 +96,7 @@ def check_score_format(form: ScoreFormat) -> None:
         )
 
 
+@checked
 def scan_scores(
     scores: SidecarLike | Iterable[SidecarLike],
     *,

@@ -101,6 +101,9 @@ def read(files, key_normalize):
             # Only the chosen column counts: another never steps in for a row that lacks it.
             text = oracle.key_text(row.get(key_column))
             key = search(oracle.make_key(row.get(key_column), key_normalize, key_column), file.key_regex)
+            others = [name for name in row if name.lower() == key_column.lower()]
+            if text is None and any(oracle.key_text(row[name]) is not None for name in others):
+                labels.reasons.add("label")
             labels.rows += 1
             labels.texts |= {text} - {None}
             if key is None:

@@ -1825,7 +1825,7 @@ def test_an_unknown_format_is_refused_before_any_file_is_looked_for(scan, entry,
 def test_a_format_of_another_kind_is_refused():
     with pytest.raises(errors.OptionError, match=r"format: a LabelFormat; expected text, or a ScoreFormat"):
         pm.scan_scores(pm.Sidecar("nowhere.csv", format=pm.LabelFormat()))
-    with pytest.raises(errors.OptionError, match=r"format: a ScoreFormat; expected a name, or a LabelFormat"):
+    with pytest.raises(errors.OptionError, match=r"format: a ScoreFormat; expected text, or a LabelFormat"):
         pm.scan_labels(pm.LabelFile("nowhere.csv", format=pm.ScoreFormat()))
 
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from polars_materialize.arguments import describe
+from polars_materialize.arguments import checked, describe
 from polars_materialize.errors import OptionError, counted, listing
 from polars_materialize.names import refuse_patterns
 from polars_materialize.provenance import run_provenance
@@ -54,6 +54,7 @@ class Table:
     path: str | None = None
 
 
+@checked
 def audit_signals(
     frames: Frames,
     *,
