@@ -248,11 +248,12 @@ def _read_file(entry: LabelFile, file: File) -> pl.DataFrame:
         entry = _with_format(entry, msgspec.structs.replace(known, scale=None), columns)
     key, mos = _key_and_mos(parts, columns, entry, file)
     long = pl.concat([_extract(part, entry, file, key, mos) for part in parts]).sort("row")
-    astray = long.filter("astray").select(
-        "place", reason=pl.lit(f"{key!r} holds no key, but its name in {OTHER_CASE}")
-    )
-    if astray.height:
-        raise LabelError(astray.head(LISTED).rows(), astray.height)
+    astray = long.filter("astray").get_column("place")
+    if astray.len():
+        reason = (
+            f"no key in {key!r}, but one in a column whose name differs in case only; expected one column"
+        )
+        raise LabelError([(place, reason) for place in astray.head(LISTED)], astray.len())
     return long.drop("row", "astray")
 
 
@@ -335,9 +336,7 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
         else:
             extras[extra] = fields.first([fields.text(field) for field in found], pl.String())
     others = [name for name in frame.columns if name != key and name.lower() == key.lower()]
-    has_other = [
-        fields.text(fields.Field(name, pl.col(name), frame.schema[name])).is_not_null() for name in others
-    ]
+    other_keys = [fields.text(fields.Field(name, pl.col(name), frame.schema[name])) for name in others]
     text, value, written = pl.lit(None, pl.String), pl.lit(None, pl.Float64), pl.lit("null")
     if key in frame.columns:
         text = keys.key_text(pl.col(key), frame.schema[key], name=key, table=file.written)
