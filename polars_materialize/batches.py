@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from polars_materialize.arguments import checked
 from polars_materialize.batch_kinds import KINDS, Kind, Table
 from polars_materialize.batch_workers import attempt, run_tables
 from polars_materialize.errors import ManifestError, MaterializeError, OptionError, OutputError
@@ -37,6 +38,7 @@ LIGHT_BYTES = 2**24
 """Of what size the files of a table may be that is run side by side with others."""
 
 
+@checked
 def run_batch(
     manifest: PathLike,
     *,
@@ -169,7 +171,11 @@ def _check_reports(outputs: Mapping[str, str]) -> None:
             continue
         path = Path(written)
         parent = next((folder for folder in path.absolute().parents if folder.exists()), None)
-        if path.is_dir():
+        try:
+            is_folder = path.is_dir()
+        except OSError as error:
+            raise OptionError(f"{name}: {written}: {error.strerror}", option=name) from None
+        if is_folder:
             raise OptionError(f"{name}: {written}: is a folder; expected a file", option=name)
         if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK):
             raise OptionError(f"{name}: {written}: {parent} takes no file", option=name)

@@ -8,6 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from polars_materialize import warm
+from polars_materialize.arguments import checked
 from polars_materialize.errors import ExtraError, OptionError, WorkersError, first_line
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ CLOSE_S = 5
 """How long taking leave of it may take."""
 
 
+@checked
 @contextlib.contextmanager
 def dask(address: str) -> Iterator[Executor]:
     """The executor of a Dask cluster that runs already, for as long as the block lasts.

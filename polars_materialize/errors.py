@@ -257,6 +257,19 @@ class LabelError(RowsError):
     code = "label"
     noun = "label"
 
+    def __init__(self, problems: Sequence[tuple[str, str]], count: int) -> None:
+        """Shows one row as an example, and the count."""
+        super().__init__(problems, count)
+        place, reason = problems[0]
+        rows = "label row is not usable:" if count == 1 else "label rows are not usable, such as"
+        self.args = (" ".join(f"{count:,} {rows} {place}: {reason}".splitlines()),)
+
+
+class LabelFileError(MaterializeError):
+    """A label file as a whole is not usable: its scale is not plain, or it has no label."""
+
+    code = "label-file"
+
 
 class MatchWarning(UserWarning):
     """Evidence met no row of its table, or fewer than a reader would expect."""

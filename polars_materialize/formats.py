@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import msgspec
 
 from polars_materialize import warm
+from polars_materialize.arguments import check_fields
 from polars_materialize.errors import OptionError, did_you_mean, listing
 
 if TYPE_CHECKING:
@@ -24,13 +25,6 @@ KeyNormalize = Literal["auto", "raw", "basename", "stem"]
 Pooling = Literal["mean", "harmonic_mean", "min", "p5", "p10", "median"]
 Duplicates = Literal["refuse", "last"]
 Text = Literal["auto", "csv", "json", "xml"]
-
-
-LISTS = (
-    *("columns", "marks", "never", "missing", "key_field", "score_field"),
-    *("key_column", "mos_column", "std_dev_column", "n_ratings_column"),
-)
-"""The fields of formats that are lists."""
 
 
 class _Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -69,15 +63,12 @@ class _Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     never: list[str] = []
 
     def __post_init__(self) -> None:
-        """Refuses text where there has to be a list.
+        """Refuses fields of a wrong type.
 
         Raises:
             OptionError: Names the field.
         """
-        for name in LISTS:
-            value = getattr(self, name, [])
-            if value is not None and not isinstance(value, list):
-                raise OptionError(f"{name}: {value!r}; expected a list of names", option=name)
+        check_fields(self)
 
 
 class ScoreFormat(_Format, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import polars as pl
 
 from polars_materialize import fields, keys
-from polars_materialize.errors import OptionError, TableError, did_you_mean, listing, no_panics
+from polars_materialize.arguments import checked
+from polars_materialize.errors import (
+    LISTED,
+    KeyColumnError,
+    LabelError,
+    OptionError,
+    TableError,
+    did_you_mean,
+    listing,
+    no_panics,
+)
 from polars_materialize.formats import (
     LabelFormat,
     check_columns,
@@ -20,18 +29,18 @@ from polars_materialize.formats import (
     numbers_of,
     recognise,
 )
-from polars_materialize.labels import EXTRAS, LABEL_SCHEMA, NUMERIC_EXTRAS, parse_scale
-from polars_materialize.options import LabelFile
+from polars_materialize.labels import EXTRAS, LABEL_SCHEMA, NUMERIC_EXTRAS, as_written, parse_scale
+from polars_materialize.options import LabelFile, LabelLike, list_entries
 from polars_materialize.stores import check_storage_options, local_folder
 from polars_materialize.tables import Dialect, File, Records, find, read_records
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from polars_materialize.stores import StorageOptions
 
-LabelLike = str | os.PathLike[str] | LabelFile
 FILLED = (
     "key_column",
     "mos_column",
@@ -47,6 +56,7 @@ KEY_RULE = ("key_normalize", "key_regex")
 MOS_COLUMNS = ("mos", "mean_mos", "mos_raw_0_100", "raw_mos", "score", "quality")
 
 
+@checked
 def scan_labels(
     labels: LabelLike | Iterable[LabelLike],
     *,
@@ -68,8 +78,9 @@ def scan_labels(
         labels: Label files: paths, globs or `LabelFile`.
         label_key_column: The key column, in every file that does not say itself.
         label_mos_column: The MOS column, likewise.
-        label_scale: `auto`, or `LOW:HIGH`, likewise. `auto` decides for a whole file: 0 to 100 if its MOS
-            column is called `mos_raw_0_100` or any value of a row with a key is above 5, else 1 to 5.
+        label_scale: `auto`, or `LOW:HIGH`, likewise. `auto` decides for a whole file, by the values of its
+            rows with a key: 1 to 5 if all are there; 0 to 100 if its MOS column is called `mos_raw_0_100`, or
+            if all are from 0 to 100 and the largest is above 10. Anything else is refused.
         label_key_regex: What to take from a normalised key, likewise.
         base_dir: What relative paths are relative to.
         storage_options: See `scan_table`.
@@ -107,9 +118,7 @@ def scan_labels(
 
 def list_labels(labels: LabelLike | Iterable[LabelLike]) -> list[LabelFile]:
     """Reads one entry or several."""
-    if isinstance(labels, (str, os.PathLike, LabelFile)):
-        labels = [labels]
-    return [entry if isinstance(entry, LabelFile) else LabelFile(os.fspath(entry)) for entry in labels]
+    return list_entries(labels, LabelFile, "labels")
 
 
 def find_labels(
@@ -238,37 +247,79 @@ def _read_file(entry: LabelFile, file: File) -> pl.DataFrame:
     ):
         # What a scale says of every number is more than a few names can prove.
         entry = _with_format(entry, msgspec.structs.replace(known, scale=None), columns)
-    key = keys.infer_key_column(
-        columns,
-        keys.LABEL_KEYS,
-        asked=entry.key_column,
-        table=file.written,
-        option="label_key_column",
-        hint=", or say the format (polars-materialize formats lists them)",
-    )
-    mos = _mos_column(parts, columns, entry, file)
-    long = pl.concat([_extract(part, entry, file, key, mos) for part in parts])
-    return long.sort("row").drop("row")
+    key, mos = _key_and_mos(parts, columns, entry, file)
+    long = pl.concat([_extract(part, entry, file, key, mos) for part in parts]).sort("row")
+    astray = long.filter("astray").get_column("place")
+    if astray.len():
+        reason = (
+            f"no key in {key!r}, but one in a column whose name differs in case only; expected one column"
+        )
+        raise LabelError([(place, reason) for place in astray.head(LISTED)], astray.len())
+    return long.drop("row", "astray")
 
 
-def _mos_column(parts: Sequence[Records], columns: Sequence[str], entry: LabelFile, file: File) -> str:
-    names = [entry.mos_column] if entry.mos_column else MOS_COLUMNS
-    for name in names:
-        for part in parts:
-            found = fields.find_fields(part.frame.schema, [name])
-            if found:
-                return found[0].name
-    hint = did_you_mean(names[0], columns) if entry.mos_column else ""
-    raise TableError(
+def _key_and_mos(
+    parts: Sequence[Records], columns: Sequence[str], entry: LabelFile, file: File
+) -> tuple[str, str]:
+    """The columns of the key and of the score; if there are none, an error about the one to blame."""
+    mos = _mos_column(parts, entry)
+    try:
+        key = keys.infer_key_column(
+            columns,
+            keys.LABEL_KEYS,
+            asked=entry.key_column,
+            table=file.written,
+            option="label_key_column",
+            hint=", or say the format (polars-materialize formats lists them)",
+        )
+    except KeyColumnError:
+        # Without its MOS column a table is not known by its columns: then its key is not what is wrong.
+        if mos is None and not entry.key_column and _format_of_key(columns) is not None:
+            raise _no_mos(columns, entry, file) from None
+        raise
+    if mos is None:
+        raise _no_mos(columns, entry, file)
+    return key, mos
+
+
+def _format_of_key(columns: Sequence[str]) -> LabelFormat | None:
+    """The only format that has its key in one of some columns, whatever the others are."""
+    found = [
+        form
+        for form in list_formats().labels.values()
+        if form.mos_column and not set(form.key_column).isdisjoint(columns)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _mos_column(parts: Sequence[Records], entry: LabelFile) -> str | None:
+    """The first candidate that the file has, spelled so if any row has it spelled so."""
+    for name in [entry.mos_column] if entry.mos_column else MOS_COLUMNS:
+        found = [field.name for part in parts for field in fields.find_fields(part.frame.schema, [name])]
+        if found:
+            return name if name in found else found[0]
+    return None
+
+
+def _no_mos(columns: Sequence[str], entry: LabelFile, file: File) -> TableError:
+    asked = entry.mos_column
+    if asked:
+        own = entry.format.mos_column if isinstance(entry.format, LabelFormat) else []
+        names = listing(own if asked in own else [asked])
+        hint = did_you_mean(asked, columns)
+        return TableError(file.written, f"no MOS column {names}; it has {listing(columns)}{hint}")
+    form = _format_of_key(columns)
+    hint = f"; its key is that of {form.name}, where the MOS is in {listing(form.mos_column)}" if form else ""
+    return TableError(
         file.written,
-        f"no MOS column; it has {listing(columns)}; tried {' '.join(names)}{hint}; "
-        "name it with label_mos_column, or say the format (polars-materialize formats lists them)",
+        f"no MOS column; it has {listing(columns)}; tried {' '.join(MOS_COLUMNS)}{hint}; name it with "
+        "label_mos_column, or say the format (polars-materialize formats lists them)",
     )
 
 
 def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str) -> pl.DataFrame:
     frame = records.frame
-    scores = fields.find_fields(frame.schema, [mos])
+    score = next((field for field in fields.find_fields(frame.schema, [mos]) if field.name == mos), None)
     form = entry.format if isinstance(entry.format, LabelFormat) else LabelFormat()
     missing = [word.lower() for word in form.missing] + (["null"] if "" in form.missing else [])
     wrong: list[pl.Expr] = []
@@ -285,14 +336,13 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
             wrong += [_not_a_number(field, missing) for field in found]
         else:
             extras[extra] = fields.first([fields.text(field) for field in found], pl.String())
-    spelled = [name for name in frame.columns if name.lower() == key.lower()]
-    texts = [
-        keys.key_text(pl.col(name), frame.schema[name], name=name, table=file.written)
-        for name in sorted(spelled, key=lambda name: name != key)
-    ]
-    text = fields.first(texts, pl.String())
-    value = fields.first([fields.number(score) for score in scores], pl.Float64())
-    written = pl.coalesce([*map(_as_written, scores), pl.lit("null")])
+    others = [name for name in frame.columns if name != key and name.lower() == key.lower()]
+    other_keys = [fields.text(fields.Field(name, pl.col(name), frame.schema[name])) for name in others]
+    text, value, written = pl.lit(None, pl.String), pl.lit(None, pl.Float64), pl.lit("null")
+    if key in frame.columns:
+        text = keys.key_text(pl.col(key), frame.schema[key], name=key, table=file.written)
+    if score is not None:
+        value, written = fields.number(score), pl.coalesce(as_written(score), written)
     return frame.select(
         records.row,
         text.alias("key"),
@@ -312,12 +362,8 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
         ).alias("missing"),
         fields.first(wrong, pl.String()).alias("problem"),
         *(expr.alias(name) for name, expr in extras.items()),
+        astray=text.is_null() & fields.first(other_keys, pl.String()).is_not_null(),
     )
-
-
-def _as_written(field: fields.Field) -> pl.Expr:
-    """A value for an error message."""
-    return pl.lit("a list or an object") if field.dtype.is_nested() else field.expr.cast(pl.String)
 
 
 def _not_a_number(field: fields.Field, missing: Sequence[str]) -> pl.Expr:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from polars_materialize import keys
+from polars_materialize.arguments import checked
 from polars_materialize.errors import OptionError
 from polars_materialize.guards import refuse_match_rate
 from polars_materialize.joins import (
@@ -123,6 +124,7 @@ class LabelPlan:
         )
 
 
+@checked
 def join_labels(
     frame: Frame,
     labels: pl.LazyFrame | pl.DataFrame,

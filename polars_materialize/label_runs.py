@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from polars_materialize.arguments import checked
 from polars_materialize.errors import OptionError
 from polars_materialize.label_files import (
-    LabelLike,
     check_label_file,
     find_labels,
     list_labels,
     read_labels,
 )
 from polars_materialize.label_joins import LabelEvidence, LabelPlan, check_label_options, plan_labels
-from polars_materialize.options import LabelFile, LabelTable
+from polars_materialize.options import LabelFile, LabelLike, LabelTable
 from polars_materialize.reports import LabelAudit, LabelKeyCounts
 from polars_materialize.runs import (
     Context,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from polars_materialize.stores import StorageOptions
 
 
+@checked
 def materialize_labels(
     features: PathLike,
     labels: LabelLike | Iterable[LabelLike],
@@ -150,7 +151,7 @@ def label_part(table: LabelTable, context: Context) -> Part[LabelPlan, LabelEvid
             feature_key_column=plan.side.key,
             label_key_column=_same(source.key_column for source in plan.sources),
             label_mos_column=_same(source.mos_column for source in plan.sources),
-            label_scale=_same(source.scale for source in plan.sources),
+            label_scale=_same(source.scale for source in plan.sources if source.scale is not None),
             key_normalize=table.key_normalize,
             feature_key_regex=table.feature_key_regex,
             label_key_regex=table.label_key_regex,

@@ -12,11 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from polars_materialize import keys
-from polars_materialize.errors import LISTED, DuplicateKeyError, LabelError, OptionError, first_line, listing
+from polars_materialize import fields, keys
+from polars_materialize.errors import (
+    LISTED,
+    DuplicateKeyError,
+    LabelError,
+    LabelFileError,
+    OptionError,
+    counted,
+    first_line,
+    listing,
+)
 from polars_materialize.reports import LabelSource
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from polars_materialize.formats import KeyNormalize
 
 
@@ -31,6 +42,14 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 NUMERIC_EXTRAS = ("mos_n_ratings", "mos_std_dev")
 SAME = 1e-6
 """Two scores (on 1 to 5) of one key that differ by no more are the same label."""
+RAW_COLUMN = "mos_raw_0_100"
+"""A MOS column of this name is on 0 to 100, whatever its values are."""
+FIVE, HUNDRED = (1.0, 5.0), (0.0, 100.0)
+"""The two scales that `auto` knows."""
+CLEARLY_HUNDRED = 10
+"""Only a largest value above this shows that a file is on 0 to 100."""
+CHOICES = ["source", "scale", "key_column", "key_normalize", "key_regex", "mos_column", "format"]
+"""What is one for all rows that were read from a file in one way."""
 LABEL_SCHEMA = pl.Schema(
     {
         "key": pl.String,
@@ -93,32 +112,37 @@ def complete_labels(labels: pl.DataFrame) -> pl.DataFrame:
         )
     if {"value", "mos"} <= set(labels.columns):
         raise OptionError("labels: both a column 'value' and a column 'mos'; expected one of them")
-    names |= {
-        extra: next(alias for alias in aliases if alias in labels.columns)
-        for extra, aliases in EXTRAS.items()
-        if extra not in labels.columns and any(alias in labels.columns for alias in aliases)
-    }
     given = labels.rename({old: new for new, old in names.items()})
+    extras = {extra: [name for name in aliases if name in given.columns] for extra, aliases in EXTRAS.items()}
+    for name in (name for extra in NUMERIC_EXTRAS for name in extras[extra]):
+        dtype = given.schema[name]
+        if not (dtype.is_numeric() or dtype in (pl.String, pl.Null)):
+            raise OptionError(f"labels: {name} is {dtype}; expected numbers", option="labels")
+    score = fields.Field("value", pl.col("value"), given.schema["value"])
     row = pl.int_range(pl.len()).cast(pl.String)
-    defaults = {
+    defaults: dict[str, pl.Expr] = {
         "place": pl.concat_str(pl.lit("labels: rows["), row, pl.lit("]")),
         "source": pl.lit("labels"),
         "key_column": pl.lit("key"),
         "mos_column": pl.lit("mos"),
         "scale": pl.lit("auto"),
         "missing": pl.lit(value=False),
-        "written": pl.coalesce(pl.col("value").cast(pl.String), pl.lit("null")),
+        "written": pl.coalesce(as_written(score), pl.lit("null")),
     }
-    key = keys.key_text(pl.col("key"), given.schema["key"], name="key", table="labels")
+    made = {
+        "key": keys.key_text(pl.col("key"), given.schema["key"], name="key", table="labels"),
+        "value": fields.number(score),
+    }
+    columns = []
+    for name, dtype in LABEL_SCHEMA.items():
+        own = extras.get(name, [name] if name in given.columns else [])
+        # A null would hide a row from the checks: where nothing is said, the default holds.
+        said = [*(pl.col(each).cast(dtype) for each in own), defaults.get(name, pl.lit(None)).cast(dtype)]
+        columns.append(made.get(name, pl.coalesce(said)).alias(name))
     try:
-        return given.with_columns(
-            defaults.get(name, pl.lit(None)).alias(name) for name in LABEL_SCHEMA if name not in given.columns
-        ).select(
-            (key if name == "key" else pl.col(name)).cast(dtype).alias(name)
-            for name, dtype in LABEL_SCHEMA.items()
-        )
+        return given.select(columns)
     except pl.exceptions.PolarsError as error:
-        raise OptionError(f"labels: not a frame of labels: {first_line(error)}") from None
+        raise OptionError(f"labels: not a frame of labels: {first_line(error)}", option="labels") from None
 
 
 @dataclass(frozen=True)
@@ -141,20 +165,24 @@ def key_labels(labels: pl.DataFrame, key_normalize: KeyNormalize) -> KeyedLabels
 
     Raises:
         LabelError: If a row with a key has no MOS, or one outside of its scale.
+        LabelFileError: If `auto` cannot tell the scale of a file, or no file has a label.
         DuplicateKeyError: If rows of one key have different labels.
     """
-    parts, sources = [], []
-    for file in labels.partition_by("source", "scale", maintain_order=True) if labels.height else [labels]:
+    parts, sources, unclear = [], [], []
+    for file in labels.partition_by(CHOICES, maintain_order=True) if labels.height else [labels]:
         keyed = _with_keys(file, key_normalize)
-        scaled, scale = _with_scale(keyed)
-        parts.append(scaled)
+        ends = _scale_of(keyed)
+        if isinstance(ends, LabelFileError):
+            unclear.append(ends)
+            ends = None
+        parts.append(_scaled(keyed, ends))
         if file.height:
             sources.append(
                 LabelSource(
                     path=file.item(0, "source"),
                     key_column=file.item(0, "key_column"),
                     mos_column=file.item(0, "mos_column"),
-                    scale=scale,
+                    scale=None if ends is None else _text_of(ends),
                     rows=file.height,
                     rows_without_key=keyed.get_column("key").null_count(),
                     rows_without_mos=int(file.get_column("missing").sum()),
@@ -166,6 +194,10 @@ def key_labels(labels: pl.DataFrame, key_normalize: KeyNormalize) -> KeyedLabels
     problems = rows.filter(pl.col("reason").is_not_null())
     if not problems.is_empty():
         raise LabelError(problems.head(LISTED).select("place", "reason").rows(), problems.height)
+    if unclear:
+        raise unclear[0]
+    if rows.is_empty():
+        raise LabelFileError(_why_none(every, sources))
     _refuse_conflicts(rows)
     one_each = rows.unique("key", keep="first", maintain_order=True)
     return KeyedLabels(
@@ -177,79 +209,152 @@ def key_labels(labels: pl.DataFrame, key_normalize: KeyNormalize) -> KeyedLabels
 
 def _with_keys(file: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFrame:
     """One file's rows with their normalised `key`, and what it was made of as `text`."""
-    parts = []
     by = ["key_column", "key_normalize", "key_regex"]
-    for part in file.partition_by(by, maintain_order=True) or [file]:
-        column, own, regex = part.select(by).row(0) if part.height else (None, None, None)
-        rule = keys.resolve_normalize(own or key_normalize, column or "")
-        key = keys.normalize_key(pl.col("key"), rule)
-        key = keys.extract_key(key, regex, option="label_key_regex")
-        parts.append(part.with_columns(text="key", key=key))
-    return pl.concat(parts)
+    column, own, regex = file.select(by).row(0) if file.height else (None, None, None)
+    rule = keys.resolve_normalize(own or key_normalize, column or "")
+    key = keys.extract_key(keys.normalize_key(pl.col("key"), rule), regex, option="label_key_regex")
+    return file.with_columns(text="key", key=key)
 
 
-def _with_scale(keyed: pl.DataFrame) -> tuple[pl.DataFrame, str]:
-    """Decides the scale of one file's rows, and converts them; `reason` says what is wrong with a row."""
-    asked = keyed.item(0, "scale") if keyed.height else None
-    ends = parse_scale(asked or "auto")
+def _scale_of(keyed: pl.DataFrame) -> tuple[float, float] | LabelFileError | None:
+    """The ends of the scale of one file's rows: as asked for, or where it is plain from all its labels.
+
+    None if there is nothing to decide it by, and an error to raise if it is not plain.
+    """
+    asked = parse_scale(keyed.item(0, "scale") if keyed.height else "auto")
+    if asked is not None:
+        return asked
+    has_number = pl.col("value").is_finite() & pl.col("key").is_not_null() & ~pl.col("missing")
+    labels = keyed.filter(has_number).sort("value", maintain_order=True)
+    if labels.is_empty():
+        return None
+    values = labels.get_column("value")
+    low, high = float(values[0]), float(values[-1])
+    column = labels.item(0, "mos_column")
+    if column.lower() == RAW_COLUMN:
+        return HUNDRED
+    if FIVE[0] <= low and high <= FIVE[1]:
+        return FIVE
+    if HUNDRED[0] <= low and CLEARLY_HUNDRED < high <= HUNDRED[1]:
+        return HUNDRED
+    odd = labels.filter(~pl.col("value").is_between(*FIVE)).height
+    few = f" ({odd:,} of {counted(len(values), 'value')} outside of 1 to 5)" if odd * 2 < len(values) else ""
+    return LabelFileError(
+        f"{labels.item(0, 'source')}: label_scale 'auto' cannot tell the scale of {column!r}, which goes "
+        f"from {plain(low)} at {labels.item(0, 'place')} to {plain(high)} at {labels.item(-1, 'place')}"
+        f"{few}; "
+        f"expected all values from 1 to 5, or all from 0 to 100 and the largest above {CLEARLY_HUNDRED}; "
+        "say it with label_scale LOW:HIGH, or `scale` of the entry",
+        path=labels.item(0, "source"),
+        low=low,
+        high=high,
+    )
+
+
+def _scaled(keyed: pl.DataFrame, ends: tuple[float, float] | None) -> pl.DataFrame:
+    """One file's rows on both scales: `reason` says what is wrong with one, `read_on` its scale."""
+    low, high = ends or (math.nan, math.nan)
     value = pl.col("value")
-    if ends is None:
-        has_key = pl.col("key").is_not_null()
-        raw = pl.col("mos_column").str.to_lowercase() == "mos_raw_0_100"
-        is_wide = keyed.select((raw | (has_key & (value > 5))).any()).item()
-        ends = (0.0, 100.0) if is_wide else (1.0, 5.0)
-    low, high = ends
     share = (value - low) / (high - low)
-    scale = f"{_plain(low)}:{_plain(high)}"
     what = pl.concat_str("mos_column", pl.lit(" '"), "written", pl.lit("'"))
+    is_outside = ~value.is_between(low, high) if ends else pl.lit(value=False)
     reason = (
         pl.when(~value.is_finite().fill_null(value=False))
         .then(pl.concat_str(what, pl.lit(" is no finite number")))
-        .when(~value.is_between(low, high))
-        .then(pl.concat_str(what, pl.lit(f" is outside of the scale {scale}")))
+        .when(is_outside)
+        .then(pl.concat_str(what, pl.lit(f" is outside of the scale {_text_of(ends)}")))
         .otherwise(pl.col("problem"))
     )
-    scaled = keyed.with_columns(
-        mos=value if ends == (1.0, 5.0) else 1 + 4 * share,
-        mos_raw_0_100=value if ends == (0.0, 100.0) else 100 * share,
+    return keyed.with_columns(
+        mos=value if ends == FIVE else 1 + 4 * share,
+        mos_raw_0_100=value if ends == HUNDRED else 100 * share,
         reason=reason,
+        read_on=pl.lit(_text_of(ends)),
     )
-    return scaled, scale
 
 
-def _plain(number: float) -> str:
-    """A number as a person writes it, exactly."""
+def _text_of(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else f"{plain(ends[0])}:{plain(ends[1])}"
+
+
+def plain(number: float) -> str:
+    """A number as a person writes it, exactly.
+
+    Example:
+        >>> plain(20.0), plain(-7.25)
+        ('20', '-7.25')
+    """
     return str(int(number)) if number == int(number) else repr(number)
 
 
+def _why_none(every: pl.DataFrame, sources: Sequence[LabelSource]) -> str:
+    """What is said if no row of any file is a label."""
+    has_text = pl.col("text").is_not_null()
+    unmatched = every.filter(has_text & pl.col("key").is_null())
+    counts = [
+        (every.height - every.filter(has_text).height, "without a key"),
+        (unmatched.height, "whose key the regex does not match"),
+        (every.filter(pl.col("key").is_not_null() & pl.col("missing")).height, "that state no score"),
+    ]
+    where = listing((source.path for source in sources), limit=1) or "the frame of labels"
+    columns = listing(dict.fromkeys(source.key_column for source in sources))
+    text = f"no label in {where}: {counted(every.height, 'row')}"
+    text += "".join(f", {count:,} {what}" for count, what in counts if count)
+    text += f" (such as {unmatched.item(0, 'text')!r})" if unmatched.height else ""
+    return f"{text}; the key is in {columns}; expected at least one row with a key and a MOS"
+
+
 def _refuse_conflicts(rows: pl.DataFrame) -> None:
-    """Refuses rows of one key whose labels differ; equal ones count once."""
+    """Refuses rows of one key whose labels differ; equal ones count once.
+
+    Raises:
+        DuplicateKeyError: With one key as an example, as its rows have it, and the count.
+    """
     differs = (pl.col("mos").max() - pl.col("mos").min()) > SAME
     for extra in EXTRAS:
         differs |= pl.col(extra).n_unique() > 1
-    parts = ["place", "mos", *EXTRAS]
+    parts = ["place", "text", "mos", "mos_column", "written", "read_on", *EXTRAS]
     conflicts = rows.group_by("key").agg(pl.col(parts), differs=differs).filter("differs").sort("key")
     if conflicts.is_empty():
         return
-    shown = "; ".join(_difference(row) for row in conflicts.head(LISTED).iter_rows(named=True))
-    more = f"; and {conflicts.height - LISTED:,} more" if conflicts.height > LISTED else ""
+    such_as = f"{counted(conflicts.height, 'key')}, such as" if conflicts.height > 1 else "the key"
     raise DuplicateKeyError(
-        f"different labels of one key (mos is on 1 to 5): {shown}{more}; expected one label for each key",
+        f"different labels of {such_as} {_difference(conflicts.drop('differs').row(0, named=True))}; "
+        "expected one label for each key",
         offenders=conflicts.drop("differs"),
     )
 
 
 def _difference(conflict: dict[str, Any]) -> str:
-    """The first row of a key, the first that differs from it, and in what."""
-    for other in range(1, len(conflict["place"])):
-        first, second = conflict["mos"][0], conflict["mos"][other]
-        what = [f"mos {first:g} and {second:g}"] if abs(first - second) > SAME else []
-        what += [
-            f"{extra} {conflict[extra][0]!r} and {conflict[extra][other]!r}"
-            for extra in EXTRAS
-            if conflict[extra][0] != conflict[extra][other]
-        ]
-        if what:
-            break
-    places = f"{conflict['place'][0]} and {conflict['place'][other]}"
-    return f"{conflict['key']!r} at {places}: {', '.join(what)}"
+    """A key, and two of its rows that differ: in what, as it is written in the files, and where."""
+    mos, extras = (
+        conflict["mos"],
+        [[conflict[extra][row] for extra in EXTRAS] for row in range(len(conflict["mos"]))],
+    )
+    if max(mos) - min(mos) > SAME:
+        pair = sorted((mos.index(min(mos)), mos.index(max(mos))))
+    else:
+        pair = [0, next(row for row, own in enumerate(extras) if own != extras[0])]
+    first, second = ({name: conflict[name][row] for name in conflict if name != "key"} for row in pair)
+    names = [extra for extra in EXTRAS if first[extra] != second[extra]]
+    is_scored = abs(first["mos"] - second["mos"]) > SAME
+    texts = []
+    for row in (first, second):
+        said = [f"{row['mos_column']} {row['written']}"] if is_scored else []
+        if is_scored and first["read_on"] != second["read_on"]:
+            said[0] += f" on {row['read_on']}"
+        said += [f"{name} {_shown(row[name])}" for name in names]
+        own = f" (written {row['text']!r})" if first["text"] != second["text"] else ""
+        texts.append(f"{', '.join(said)} at {row['place']}{own}")
+    return f"{conflict['key']!r}: {', but '.join(texts)}"
+
+
+def _shown(value: str | float | None) -> str:
+    if value is None:
+        return "absent"
+    return repr(value) if isinstance(value, str) else plain(value)
+
+
+def as_written(field: fields.Field) -> pl.Expr:
+    """A value for an error message; null where there is none."""
+    return pl.lit("a list or an object") if field.dtype.is_nested() else field.expr.cast(pl.String)

@@ -225,6 +225,8 @@ def _load(written: str) -> tuple[bytes, dict[str, Any]]:
         raise ManifestError(written, f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ManifestError(written, "is not UTF-8 text") from None
+    except ValueError:  # it holds a NUL
+        raise ManifestError(repr(written), "is no path") from None
     content = _parse_json(written, text)
     if not isinstance(content, dict):
         raise ManifestError(written, "expected an object with tables", place="$")

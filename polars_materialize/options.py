@@ -7,10 +7,13 @@ command line. The structs are read from JSON as they are, so they hold plain val
 from __future__ import annotations
 
 import os
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from polars_materialize import arguments
+from polars_materialize.errors import OptionError
 from polars_materialize.formats import Duplicates, KeyNormalize, LabelFormat, Pooling, ScoreFormat
 
 Policy = Literal["mark", "drop", "fail"]
@@ -80,9 +83,20 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     pooling: Pooling | None = None
     duplicates: Duplicates | None = None
 
+    def __post_init__(self) -> None:
+        """Refuses fields of a wrong type.
+
+        Raises:
+            OptionError: Names the field.
+        """
+        arguments.check_fields(self)
+
     @classmethod
-    def of(cls, entry: str | os.PathLike[str] | Sidecar) -> Sidecar:
-        """Reads an entry: `path`, `LABEL=path`, or already a `Sidecar`.
+    def of(cls, entry: SidecarLike, place: str = "scores") -> Sidecar:
+        """Reads an entry: `path`, `LABEL=path`, an object as in a manifest, or already a `Sidecar`.
+
+        Raises:
+            OptionError: If it is something else.
 
         Example:
             >>> entry = Sidecar.of("dover=runs/lr=0.1/dover.jsonl")
@@ -91,6 +105,11 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         """
         if isinstance(entry, Sidecar):
             return entry
+        if isinstance(entry, Mapping):
+            return _from_object(cls, entry, place)
+        if not arguments.is_path(entry):
+            expected = "a path, LABEL=path, a Sidecar, or a dict of its fields"
+            raise OptionError(f"{place}: {arguments.describe(entry)}; expected {expected}", option=place)
         text = os.fspath(entry)
         label, equals, path = text.partition("=")
         # A separator before the first "=" means that "=" belongs to a folder's name.
@@ -158,6 +177,78 @@ class LabelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     std_dev_column: str | None = None
     n_ratings_column: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuses fields of a wrong type.
+
+        Raises:
+            OptionError: Names the field.
+        """
+        arguments.check_fields(self)
+
+    @classmethod
+    def of(cls, entry: LabelLike, place: str = "labels") -> LabelFile:
+        """Reads an entry: a path, an object as in a manifest, or already a `LabelFile`.
+
+        Raises:
+            OptionError: If it is something else.
+
+        Example:
+            >>> LabelFile.of({"path": "mos.csv", "scale": "0:10"}).scale
+            '0:10'
+        """
+        if isinstance(entry, LabelFile):
+            return entry
+        if isinstance(entry, Mapping):
+            return _from_object(cls, entry, place)
+        if not arguments.is_path(entry):
+            expected = "a path, a LabelFile, or a dict of its fields"
+            raise OptionError(f"{place}: {arguments.describe(entry)}; expected {expected}", option=place)
+        return cls(os.fspath(entry))
+
+
+SidecarLike = str | os.PathLike[str] | Sidecar | Mapping[str, Any]
+"""An entry of scores, however it is written."""
+LabelLike = str | os.PathLike[str] | LabelFile | Mapping[str, Any]
+"""An entry of labels."""
+Entry = TypeVar("Entry", Sidecar, LabelFile)
+
+
+def list_entries(entries: object, struct: type[Entry], option: str) -> list[Entry]:
+    """Reads one entry or several.
+
+    Args:
+        entries: An entry, or entries.
+        struct: What an entry is read as.
+        option: What to call them in an error.
+
+    Raises:
+        OptionError: If they are none.
+
+    Example:
+        >>> [entry.label for entry in list_entries(["dover=a.csv", {"path": "b.csv"}], Sidecar, "scores")]
+        ['dover', None]
+    """
+    given: Any = entries
+    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping))
+    if not several or arguments.is_frame(given):
+        return [struct.of(given, option)]
+    return [struct.of(entry, f"{option}[{index}]") for index, entry in enumerate(given)]
+
+
+def _from_object(struct: type[Entry], value: Mapping[Any, Any], place: str) -> Entry:
+    """An entry of an object of its fields; its format may be an object, too."""
+    known = struct.__struct_fields__
+    if value and not set(value) & set(known) and all(map(arguments.is_path, value.values())):
+        label, path = next((str(label), os.fspath(path)) for label, path in value.items())
+        entry = {"path": path, "label": label} if struct is Sidecar else {"path": path}
+        raise OptionError(f"{place}: a dict without a path; expected an entry such as {entry}", option=place)
+    form = value.get("format")
+    if isinstance(form, Mapping):
+        kind = ScoreFormat if struct is Sidecar else LabelFormat
+        value = {**value, "format": arguments.entry_of(kind, form, f"{place}.format")}
+    made: Entry = arguments.entry_of(struct, value, place)
+    return made
+
 
 class SaliencyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How clips are found, decoded and measured, and what their columns are called.
@@ -207,6 +298,14 @@ class SaliencyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     default_width: int = 0
     default_height: int = 0
     decode_timeout_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        """Refuses fields of a wrong type.
+
+        Raises:
+            OptionError: Names the field.
+        """
+        arguments.check_fields(self)
 
 
 class LabelTable(LabelOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -267,6 +366,14 @@ class SaliencyTable(SaliencyOptions, frozen=True, kw_only=True, forbid_unknown_f
     partition_by: str | list[str] | None = None
 
 
+def _plain_entries(files: object, struct: type[Entry]) -> list[str | Entry]:
+    """Entries as JSON has them: text as it is, all else as a struct."""
+    given = list(files) if isinstance(files, Iterable) and not isinstance(files, (str, Mapping)) else files
+    made = list_entries(files if arguments.is_frame(files) else given, struct, "files")
+    texts = given if isinstance(given, list) else [given]
+    return [text if isinstance(text, str) else entry for text, entry in zip(texts, made, strict=True)]
+
+
 class LabelPart(LabelOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The labels of a refresh: their files and their options.
 
@@ -279,6 +386,15 @@ class LabelPart(LabelOptions, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
     files: list[str | LabelFile]
+
+    def __post_init__(self) -> None:
+        """Takes one file for a list of one, and refuses fields of a wrong type.
+
+        Raises:
+            OptionError: Names the field.
+        """
+        msgspec.structs.force_setattr(self, "files", _plain_entries(self.files, LabelFile))
+        arguments.check_fields(self)
 
 
 class ScorePart(ScoreOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -293,6 +409,15 @@ class ScorePart(ScoreOptions, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
     files: list[str | Sidecar]
+
+    def __post_init__(self) -> None:
+        """Takes one file for a list of one, and refuses fields of a wrong type.
+
+        Raises:
+            OptionError: Names the field.
+        """
+        msgspec.structs.force_setattr(self, "files", _plain_entries(self.files, Sidecar))
+        arguments.check_fields(self)
 
 
 class RefreshOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from polars_materialize import signals
+from polars_materialize.arguments import describe
 from polars_materialize.errors import LibraryError, OptionError, WorkersError, is_panic, unexpected
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Given = ParamSpec("Given")
 
+AT_MOST = 1024
+"""How many workers there may be at most."""
 GRACE_S = 3.0
 """How long a worker that is asked to end may take for it, in seconds."""
 
@@ -57,10 +60,11 @@ class Jobs(Executor):
             count: How many.
 
         Raises:
-            OptionError: If that is below 1.
+            OptionError: If that is no number of workers that a machine could have.
         """
-        if count < 1:
-            raise OptionError(f"jobs: {count}; expected at least 1", option="jobs")
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= AT_MOST:
+            expected = f"a whole number from 1 to {AT_MOST}"
+            raise OptionError(f"jobs: {describe(count)}; expected {expected}", option="jobs")
         import polars as pl  # noqa: PLC0415 - workers do not need it for this, and it is slow to import
 
         self.count = count

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
+from polars_materialize.arguments import checked
 from polars_materialize.errors import OptionError
 from polars_materialize.label_files import list_labels
 from polars_materialize.label_runs import check_label_part, label_part
@@ -51,6 +52,7 @@ PARTS = {
 """The parts, in the order of their columns."""
 
 
+@checked
 def refresh_table(
     features: PathLike,
     out: PathLike,
@@ -168,11 +170,6 @@ def check_refresh_table(table: RefreshTable) -> None:
     Raises:
         OptionError: Names the option.
     """
-    for name, kind in PARTS.items():
-        part = getattr(table, name)
-        if part is not None and not isinstance(part, kind.struct):
-            problem = f"{name}: {type(part).__name__}; expected a {kind.struct.__name__}"
-            raise OptionError(problem, option=name)
     singles = _single_tables(table)
     if not singles:
         raise OptionError(f"expected at least one of {' '.join(PARTS)}")

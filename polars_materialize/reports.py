@@ -158,7 +158,7 @@ class LabelSource(msgspec.Struct, frozen=True):
         path: The file.
         key_column: Its key column.
         mos_column: Its MOS column.
-        scale: The scale of its scores, `LOW:HIGH`.
+        scale: The scale of its scores, `LOW:HIGH`; null if it has none.
         rows: Its rows.
         rows_without_key: Rows that name no clip.
         rows_without_mos: Rows that say, as their format spells it, that there is no score.
@@ -168,7 +168,7 @@ class LabelSource(msgspec.Struct, frozen=True):
     path: str
     key_column: str | None
     mos_column: str | None
-    scale: str
+    scale: str | None
     rows: int
     rows_without_key: int
     rows_without_mos: int = 0

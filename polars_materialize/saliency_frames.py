@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from polars_materialize.arguments import checked
 from polars_materialize.errors import no_panics
 from polars_materialize.joins import SOURCE, Frame, Guards, join
 from polars_materialize.saliency_joins import plan_saliency
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
 
 
+@checked
 def add_saliency(
     frame: Frame,
     *,
@@ -147,6 +149,7 @@ def add_saliency(
     )
 
 
+@checked
 @no_panics()
 def measure_saliency(
     clips: pl.DataFrame | pl.LazyFrame,

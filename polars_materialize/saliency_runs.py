@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from polars_materialize.arguments import checked
 from polars_materialize.options import SaliencyOptions, SaliencyTable
 from polars_materialize.reports import SaliencyAudit
 from polars_materialize.runs import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from polars_materialize.stores import StorageOptions
 
 
+@checked
 def materialize_saliency(
     input: PathLike,  # noqa: A002 - as in manifests and on the command line
     output: PathLike,

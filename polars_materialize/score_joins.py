@@ -10,6 +10,7 @@ import msgspec
 import polars as pl
 
 from polars_materialize import keys
+from polars_materialize.arguments import checked
 from polars_materialize.errors import BadScoreError, MissingScoreError, OptionError
 from polars_materialize.guards import refuse_status
 from polars_materialize.hints import explain_no_match
@@ -56,6 +57,7 @@ class ScoreEvidence:
     keys: ScoreKeyCounts
 
 
+@checked
 def join_scores(
     frame: Frame,
     scores: pl.LazyFrame | pl.DataFrame,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from polars_materialize.arguments import checked
 from polars_materialize.errors import OptionError
-from polars_materialize.options import ScoreTable, Sidecar
+from polars_materialize.options import ScoreTable, Sidecar, SidecarLike
 from polars_materialize.reports import ScoreAudit
 from polars_materialize.runs import (
     Context,
@@ -20,7 +21,6 @@ from polars_materialize.runs import (
 )
 from polars_materialize.score_joins import ScoreEvidence, ScorePlan, check_score_options, plan_scores
 from polars_materialize.sidecars import (
-    SidecarLike,
     check_sidecar,
     find_sidecars,
     list_sidecars,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from polars_materialize.stores import StorageOptions
 
 
+@checked
 def materialize_scores(
     features: PathLike,
     scores: SidecarLike | Iterable[SidecarLike],

@@ -8,12 +8,12 @@ scores belong to is decided in `score_joins`.
 from __future__ import annotations
 
 import itertools
-import os
 from typing import TYPE_CHECKING, get_args
 
 import polars as pl
 
 from polars_materialize import keys
+from polars_materialize.arguments import checked
 from polars_materialize.errors import (
     LISTED,
     OptionError,
@@ -32,7 +32,7 @@ from polars_materialize.formats import (
     check_named,
     list_formats,
 )
-from polars_materialize.options import Sidecar
+from polars_materialize.options import Sidecar, SidecarLike, list_entries
 from polars_materialize.scores import SCORE_SCHEMA, slug, unusable_rows
 from polars_materialize.sidecar_files import Layouts, decide, extract_files, refuse_formats
 from polars_materialize.sidecar_rows import Rules, Shape, clip_by_clip, named_format
@@ -40,14 +40,12 @@ from polars_materialize.stores import check_storage_options, local_folder
 from polars_materialize.tables import Dialect, File, find, in_order, is_small, read_records
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from polars_materialize.sidecar_rows import Extracted
     from polars_materialize.stores import StorageOptions
-
-
-SidecarLike = str | os.PathLike[str] | Sidecar
 
 
 def check_sidecar(sidecar: Sidecar) -> None:
@@ -95,6 +93,7 @@ def check_score_format(form: ScoreFormat) -> None:
         )
 
 
+@checked
 def scan_scores(
     scores: SidecarLike | Iterable[SidecarLike],
     *,
@@ -151,9 +150,7 @@ def scan_scores(
 
 def list_sidecars(scores: SidecarLike | Iterable[SidecarLike]) -> list[Sidecar]:
     """Reads one entry or several."""
-    if isinstance(scores, (str, os.PathLike, Sidecar)):
-        return [Sidecar.of(scores)]
-    return [Sidecar.of(entry) for entry in scores]
+    return list_entries(scores, Sidecar, "scores")
 
 
 def find_sidecars(

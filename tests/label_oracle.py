@@ -79,13 +79,15 @@ def column(columns, names):
 
 
 def ends(scale, mos_column, values):
-    """The ends of a file's scale."""
+    """The ends of a file's scale, by the values of its rows with a key; None where `auto` cannot tell."""
     if scale != "auto":
         low, high = scale.split(":")
         return float(low), float(high)
-    if mos_column.lower() == "mos_raw_0_100" or any(value is not None and value > 5 for value in values):
+    if mos_column.lower() == "mos_raw_0_100" or (
+        all(0 <= value <= 100 for value in values) and max(values, default=0) > 10
+    ):
         return 0.0, 100.0
-    return 1.0, 5.0
+    return (1.0, 5.0) if all(1 <= value <= 5 for value in values) else None
 
 
 def read(files, key_normalize):
@@ -96,16 +98,27 @@ def read(files, key_normalize):
         mos_column = file.mos_column or column(file.columns, MOS)
         keyed = []
         for row in file.rows:
+            # Only the chosen column counts: another never steps in for a row that lacks it.
             text = oracle.key_text(row.get(key_column))
             key = search(oracle.make_key(row.get(key_column), key_normalize, key_column), file.key_regex)
+            others = [name for name in row if name.lower() == key_column.lower()]
+            if text is None and any(oracle.key_text(row[name]) is not None for name in others):
+                labels.reasons.add("label")
             labels.rows += 1
             labels.texts |= {text} - {None}
             if key is None:
                 labels.without_key += 1
             else:
                 keyed.append((key, oracle.number(row.get(mos_column)), row))
-        low, high = ends(file.scale, mos_column, [value for _, value, _ in keyed])
-        labels.scales[file.name] = f"{low:g}:{high:g}"
+        values = [value for _, value, _ in keyed if value is not None]
+        if len(values) < len(keyed):
+            labels.reasons.add("label")
+        scale = ends(file.scale, mos_column, values)
+        if scale is None:
+            labels.reasons.add("label-file")
+            continue
+        low, high = scale
+        labels.scales[file.name] = f"{low:g}:{high:g}" if values or file.scale != "auto" else None
         for key, value, row in keyed:
             if value is None or not low <= value <= high:
                 labels.reasons.add("label")
@@ -117,6 +130,8 @@ def read(files, key_normalize):
                 labels.reasons.add("duplicate-key")
             if known.extras != label.extras:
                 labels.reasons.add("duplicate-key")
+    if not labels.by_key:
+        labels.reasons.add("label-file")
     return labels
 
 

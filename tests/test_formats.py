@@ -2003,7 +2003,7 @@ def test_a_wrong_format_of_labels_is_refused(tmp_path):
 
     with pytest.raises(errors.KeyColumnError, match="no key column 'flickr_id'; it has 'clip', 'mos'"):
         labels(path, format="konvid-1k")
-    with pytest.raises(errors.TableError, match=r"no MOS column.*tried video_score|no MOS column.*tried mos"):
+    with pytest.raises(errors.TableError, match=r"no MOS column 'mos', 'video_score'; it has"):
         labels(write(tmp_path, "b.csv", "video_name,x\na,3\n"), format="konvid-150k")
     with pytest.raises(errors.TableError, match="expected 4 cells, found 2"):
         labels(path, format="dover-labels")
@@ -2029,9 +2029,9 @@ def test_an_unknown_format_is_refused_before_any_file_is_looked_for(scan, entry,
 
 
 def test_a_format_of_another_kind_is_refused():
-    with pytest.raises(errors.OptionError, match=r"format: a LabelFormat; expected a name, or a ScoreFormat"):
+    with pytest.raises(errors.OptionError, match=r"format: a LabelFormat; expected text, or a ScoreFormat"):
         pm.scan_scores(pm.Sidecar("nowhere.csv", format=pm.LabelFormat()))
-    with pytest.raises(errors.OptionError, match=r"format: a ScoreFormat; expected a name, or a LabelFormat"):
+    with pytest.raises(errors.OptionError, match=r"format: a ScoreFormat; expected text, or a LabelFormat"):
         pm.scan_labels(pm.LabelFile("nowhere.csv", format=pm.ScoreFormat()))
 
 

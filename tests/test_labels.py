@@ -10,7 +10,7 @@ import label_oracle
 import oracle
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -419,15 +419,39 @@ def test_no_mos_column_is_refused_with_what_there_is_and_what_was_tried(tmp_path
 
 
 @pytest.mark.parametrize(
+    ("header", "entry", "error", "words"),
+    [
+        ("flickr_id,opinion", {}, errors.TableError, ["no MOS column", "that of konvid-1k"]),
+        ("Video,opinion", {}, errors.TableError, ["no MOS column", "that of chug", "'mos_j'"]),
+        ("Video,opinion", {"format": "chug"}, errors.TableError, ["no MOS column 'mos_j'"]),
+        ("key,opinion", {}, errors.TableError, ["no MOS column", "tried mos mean_mos"]),
+        ("key,opinion", {"mos_column": "opinions"}, errors.TableError, ["'opinions'", "mean 'opinion'"]),
+        ("which,mos", {}, errors.KeyColumnError, ["no key column", "tried key clip_key"]),
+        ("which,mos_j", {"format": "chug"}, errors.KeyColumnError, ["no key column 'Video'"]),
+        ("which,opinion", {"key_column": "wich"}, errors.KeyColumnError, ["'wich'", "mean 'which'"]),
+    ],
+)
+def test_the_column_that_is_missing_is_the_one_to_blame(header, entry, error, words, tmp_path):
+    path = write(tmp_path, "l.csv", f"{header}\n1,3\n")
+
+    with pytest.raises(error) as caught:
+        pm.scan_labels(pm.LabelFile(str(path), **entry)).collect()
+
+    assert str(caught.value).startswith(f"{path}: no ")
+    assert all(word in str(caught.value) for word in words)
+    assert "name it with label_mos_column" not in str(caught.value) or "mos_column" not in entry
+
+
+@pytest.mark.parametrize(
     ("column", "values", "expected"),
     [
         ("mos", [1, 3, 5], [(1, 0), (3, 50), (5, 100)]),
-        ("mos", [0, 3.9, 5.01], [(1, 0), (1.156, 3.9), (1.2004, 5.01)]),
+        ("mos", [0, 3.9, 10.01], [(1, 0), (1.156, 3.9), (1.4004, 10.01)]),
         ("mos", [100], [(5, 100)]),
         ("mos_raw_0_100", [1, 3, 5], [(1.04, 1), (1.12, 3), (1.2, 5)]),
         ("MOS_Raw_0_100", [4], [(1.16, 4)]),
     ],
-    ids=["up-to-five", "one-above-five", "hundred", "by-name", "by-name-in-any-case"],
+    ids=["up-to-five", "one-above-ten", "hundred", "by-name", "by-name-in-any-case"],
 )
 def test_auto_scale_is_decided_for_the_whole_file(column, values, expected, tmp_path):
     keys = [f"k{index}" for index in range(len(values))]
@@ -464,27 +488,50 @@ def test_auto_scale_is_decided_for_each_file_of_a_glob(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "rows",
+    ("rows", "error"),
     [
-        [{"key": "a", "mos": 3.9, "meta": {"x": 1}}, {"key": "b", "MOS": 70, "meta": "t"}],
-        [{"key": "a", "mos": 3.9, "meta": {"x": 1}}, {"clip_id": "b", "mos": 70, "meta": "t"}],
+        ([{"key": "a", "mos": 3}, {"key": "b", "MOS": 4}], ":2: mos 'null'"),
+        ([{"key": "a", "MOS": 3}, {"key": "b", "mos": 4}], ":1: mos 'null'"),
+        ([{"key": "a", "score": 3}, {"key": "b", "mos": 4}], ":1: mos 'null'"),
+        ([{"key": "a", "mos": None, "score": 3}, {"key": "b", "mos": 4}], ":1: mos 'null'"),
+        ([{"key": "a", "mos": "n/a", "MOS": 3}, {"key": "b", "mos": 4}], ":1: mos 'n/a'"),
+        ([{"key": "a", "mos": 3, "m": {"x": 1}}, {"key": "b", "MOS": 70, "m": "t"}], ":2: mos 'null'"),
     ],
-    ids=["two-spellings-of-the-mos", "two-key-columns"],
+    ids=["case", "case-first", "other-name", "null", "text", "other-shape"],
 )
-def test_auto_scale_is_one_for_a_file_whose_rows_differ_in_shape(rows, tmp_path):
+def test_no_other_mos_column_steps_in_for_a_row(rows, error, tmp_path):
     path = write(tmp_path, "l.jsonl", rows)
-    frame = pl.DataFrame({"key": ["a", "b"]})
 
-    result, error = attempt(
-        lambda: pm.join_labels(frame, pm.scan_labels(path), min_match_rate=0).select("key", "mos_raw_0_100")
-    )
+    with pytest.raises(errors.LabelError) as caught:
+        pm.join_labels(pl.DataFrame({"key": ["a", "b"]}), pm.scan_labels(path))
 
-    # A MOS column that half of the keyed rows lack may be refused. Else 3.9 beside a 70 of the same file is a
-    # 3.9 of 100, unless the 70 is of a row without a key.
-    if result is None:
-        assert "l.jsonl:2" in error
-    else:
-        assert result.rows() in ([("a", 3.9), ("b", 70.0)], [("a", pytest.approx(72.5)), ("b", None)])
+    assert f"{path}{error}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        *({"clip_id": "b"}, {"key": None, "clip_id": "b"}, {"key": " ", "clip_id": "b"}),
+        {"clip_id": "b", "meta": "of another shape"},
+    ],
+    ids=["other-name", "null", "blank", "other-shape"],
+)
+def test_no_other_key_column_steps_in_for_a_row(second, tmp_path):
+    path = write(tmp_path, "l.jsonl", [{"key": "a", "mos": 3, "meta": {"x": 1}}, {"mos": 4, **second}])
+
+    result = pm.join_labels(pl.DataFrame({"key": ["a", "b"]}), pm.scan_labels(path), min_match_rate=0)
+
+    assert result["mos"].to_list() == [3.0, None]
+
+
+@pytest.mark.parametrize("second", [{"KEY": "b"}, {"key": None, "KEY": "b"}, {"Key": "b", "m": [1]}])
+def test_a_key_column_that_is_spelled_in_two_ways_is_refused_and_loses_no_row(second, tmp_path):
+    path = write(tmp_path, "l.jsonl", [{"key": "a", "mos": 3, "m": 1}, {"mos": 4, **second}])
+
+    with pytest.raises(
+        errors.LabelError, match=r"l\.jsonl:2: no key in 'key', but one in a column whose name"
+    ):
+        pm.join_labels(pl.DataFrame({"key": ["a"]}), pm.scan_labels(path))
 
 
 @pytest.mark.parametrize(
@@ -540,7 +587,7 @@ def test_a_scale_of_an_entry_wins_and_is_checked_before_any_file_is_found(tmp_pa
             ("NaN", "auto"),
             ("true", "auto"),
         ),
-        *(("0.99", "auto"), ("-1", "auto"), ("101", "auto"), ("5.01", "1:5"), ("0.99", "1:5")),
+        *(("5.01", "1:5"), ("0.99", "1:5"), ("101", "0:100")),
         *(("-7.01", "-7:94"), ("94.01", "-7:94"), ("100.5", "0:100")),
     ],
 )
@@ -555,11 +602,131 @@ def test_a_keyed_mos_that_is_not_on_the_scale_is_refused_with_file_and_line(cell
     assert "\n" not in str(caught.value)
 
 
-def test_one_value_above_a_hundred_is_out_of_scale_and_not_rescaled(tmp_path):
-    path = write(tmp_path, "l.csv", "key,mos\na,3\nb,120\n")
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([0, 7.49, 3], "from 0 at {path}:2 to 7.49 at {path}:3;"),
+        ([9.8, 1, 5], "from 1 at {path}:3 to 9.8 at {path}:2 (1 of 3 values outside of 1 to 5);"),
+        ([1.2, 5.3, 3, 4], "from 1.2 at {path}:2 to 5.3 at {path}:3 (1 of 4 values outside of 1 to 5);"),
+        ([10, 4], "from 4 at {path}:3 to 10 at {path}:2;"),
+        ([0.99, 4, 3], "from 0.99 at {path}:2 to 4 at {path}:3 (1 of 3 values outside of 1 to 5);"),
+        ([-1, 1], "from -1 at {path}:2 to 1 at {path}:3;"),
+        ([-0.5, 80], "from -0.5 at {path}:2 to 80 at {path}:3;"),
+        ([3, 120], "from 3 at {path}:2 to 120 at {path}:3;"),
+        ([100.01], "from 100.01 at {path}:2 to 100.01 at {path}:2;"),
+    ],
+    ids=["up-to-7", "1-to-10", "a-slip", "up-to-10", "below-1", "z", "negative", "above-100", "one"],
+)
+def test_a_scale_that_is_not_plain_is_refused_with_the_range_and_its_places(values, text, tmp_path):
+    rows = "".join(f"k{index},{value}\n" for index, value in enumerate(values))
+    path = write(tmp_path, "l.csv", f"key,mos\n{rows}")
 
-    with pytest.raises(errors.LabelError, match=r"l\.csv:3: .*0:100"):
+    with pytest.raises(errors.LabelFileError) as caught:
+        pm.join_labels(pl.LazyFrame({"key": ["k0"]}), pm.scan_labels(path), min_match_rate=0)
+
+    assert f"{path}: " in str(caught.value)
+    assert text.format(path=path) in str(caught.value)
+    assert "label_scale LOW:HIGH" in str(caught.value)
+    assert (caught.value.fields["low"], caught.value.fields["high"]) == (min(values), max(values))
+
+
+@pytest.mark.parametrize("entry", [{}, {"scale": "auto"}], ids=["run", "entry"])
+@pytest.mark.parametrize("name", ["konvid-1k", None], ids=["recognised", "generic"])
+def test_auto_of_an_entry_and_of_a_recognised_table_is_as_strict(entry, name, tmp_path):
+    key = "flickr_id" if name else "key"
+    path = write(tmp_path, "l.csv", f"{key},mos\n1,1.2\n2,5.3\n3,3\n")
+    labels = pm.scan_labels(pm.LabelFile(str(path), **entry))
+
+    assert labels.collect()["format"].unique().to_list() == [name]
+    with pytest.raises(errors.LabelFileError, match=r"5\.3 at .*:3"):
+        pm.join_labels(pl.LazyFrame({"key": ["1"]}), labels, min_match_rate=0)
+
+
+def test_a_named_format_brings_its_scale_and_a_scale_that_is_said_wins(tmp_path):
+    path = write(tmp_path, "l.csv", "flickr_id,mos\n1,2\n2,4\n")
+    frame = pl.DataFrame({"key": ["1"]})
+
+    def mos(**entry):
+        return pm.join_labels(frame, pm.scan_labels(pm.LabelFile(str(path), **entry)))["mos"].to_list()
+
+    assert mos(format="konvid-1k") == [2.0]
+    assert mos(format="konvid-1k", scale="0:4") == [3.0]
+    assert mos(scale="0:8") == [2.0]
+
+
+def test_rows_that_state_no_score_have_no_say_in_the_scale(tmp_path):
+    write(tmp_path, "l.csv", "name,score\na,3\nb,-1\nc,4\n")
+    form = pm.LabelFormat(key_column=["name"], mos_column=["score"], missing=["-1"])
+    labels = pm.scan_labels(pm.LabelFile("l.csv", format=form), base_dir=tmp_path)
+
+    assert pm.join_labels(pl.DataFrame({"name": ["c", "a"]}), labels)["mos"].to_list() == [4.0, 3.0]
+
+
+def test_a_row_without_a_number_is_named_before_a_scale_that_is_not_plain(tmp_path):
+    path = write(tmp_path, "l.csv", "key,mos\na,0\nb,7\nc,n/a\n")
+
+    with pytest.raises(errors.LabelError, match=r"^1 label row is not usable: .*l\.csv:4: mos 'n/a'"):
         pm.join_labels(pl.LazyFrame({"key": ["a"]}), pm.scan_labels(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "scan", "text"),
+    [
+        ("key,mos\n,3\n ,4\n", {}, "2 rows, 2 without a key; the key is in 'key'"),
+        (
+            "key,mos\na,3\nb,4\n,5\n",
+            {"label_key_regex": r"\d"},
+            "3 rows, 1 without a key, 2 whose key the regex does not match (such as 'a')",
+        ),
+        ("flickr_id,mos\n", {}, "no rows"),
+        ("key,clip_id,mos\n,a,3\n,b,4\n", {}, "2 rows, 2 without a key; the key is in 'key'"),
+    ],
+    ids=["blank-keys", "regex", "header-only", "another-column-has-some"],
+)
+def test_files_without_any_label_are_refused_whatever_the_match_rate(content, scan, text, tmp_path):
+    path = write(tmp_path, "l.csv", content)
+    labels = pm.scan_labels(path, **scan)
+
+    with pytest.raises(errors.MaterializeError) as caught:
+        pm.join_labels(pl.LazyFrame({"key": ["a"]}), labels, min_match_rate=0)
+
+    assert text in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_in_which_all_rows_state_no_score_is_refused(tmp_path):
+    write(tmp_path, "l.csv", "vid,MOSFull\na,nan\nb,nan\n")
+    labels = pm.scan_labels(pm.LabelFile("l.csv", format="youtube-ugc"), base_dir=tmp_path)
+
+    with pytest.raises(errors.LabelFileError, match="2 rows, 2 that state no score"):
+        pm.join_labels(pl.LazyFrame({"key": ["a"]}), labels, min_match_rate=0)
+
+
+def test_a_frame_of_labels_without_rows_is_refused():
+    labels = pl.DataFrame(schema={"key": pl.String, "mos": pl.Float64})
+
+    with pytest.raises(errors.LabelFileError, match="0 rows"):
+        pm.join_labels(pl.LazyFrame({"key": ["a"]}), labels, min_match_rate=0)
+
+
+def test_one_file_without_labels_beside_others_is_counted_and_has_no_scale(tmp_path):
+    write(tmp_path, "one.csv", "key,mos\na,3\n")
+    write(tmp_path, "two.csv", "key,mos\n,99\n")
+    write(tmp_path, "f.csv", "key\na\n")
+
+    audit = pm.materialize_labels("f.csv", ["one.csv", "two.csv"], "o.csv", base_dir=tmp_path)
+
+    assert [source.scale for source in audit.label_sources] == ["1:5", None]
+    assert audit.label_scale == "1:5"
+    assert audit.labels_without_key == 1
+
+
+def test_labels_that_no_row_has_are_a_matter_of_the_match_rate():
+    labels = pl.DataFrame({"key": ["x"], "mos": [3.0]})
+
+    result = pm.join_labels(pl.DataFrame({"key": ["a"]}), labels, min_match_rate=0)
+
+    assert result["mos"].to_list() == [None]
 
 
 def test_bad_mos_in_a_json_file_is_named_by_row(tmp_path):
@@ -571,16 +738,16 @@ def test_bad_mos_in_a_json_file_is_named_by_row(tmp_path):
     assert f"{path}: rows[1]:" in str(caught.value)
 
 
-def test_ten_unusable_labels_are_shown_and_all_are_counted(tmp_path):
+def test_unusable_labels_are_counted_and_one_is_shown(tmp_path):
     path = write(tmp_path, "l.jsonl", [{"key": f"k{n}", "mos": None if n else 3} for n in range(26)])
 
     with pytest.raises(errors.LabelError) as caught:
         pm.join_labels(pl.LazyFrame({"key": ["a"]}), pm.scan_labels(path))
 
     text = str(caught.value)
+    assert text == (f"25 label rows are not usable, such as {path}:2: mos 'null' is no finite number")
     assert caught.value.count == 25
-    assert text.count("l.jsonl:") == 10
-    assert "15 more" in text
+    assert [place for place, _ in caught.value.problems] == [f"{path}:{line}" for line in range(2, 12)]
 
 
 @every_kind
@@ -722,14 +889,43 @@ def test_labels_that_a_regex_folds_are_refused_if_they_differ(tmp_path):
     path = write(tmp_path, "l.csv", "key,mos\nA001_x,3\nA001_y,4\n")
     labels = pm.scan_labels(path, label_key_regex=r"A\d{3}")
 
-    with pytest.raises(errors.DuplicateKeyError, match=r"'A001' at .*:2 and .*:3: mos 3 and 4;"):
+    with pytest.raises(
+        errors.DuplicateKeyError, match=r"the key 'A001': mos 3 at .*:2 .*, but mos 4 at .*:3 "
+    ) as caught:
         pm.join_labels(pl.LazyFrame({"key": ["A001"]}), labels)
+
+    assert "(written 'A001_x')" in str(caught.value)
+    assert "(written 'A001_y')" in str(caught.value)
+
+
+def test_different_labels_are_shown_as_they_are_written_one_key_for_all(tmp_path):
+    write(tmp_path, "one.csv", "key,mos\na,41.9\nb,12.50\nc,70\n")
+    write(tmp_path, "two.csv", "key,MOS,stddev\na,4.63,0.5\nb,12.5,\nc,2,\n")
+    labels = pm.scan_labels(["one.csv", pm.LabelFile("two.csv", scale="0:20")], base_dir=tmp_path)
+
+    with pytest.raises(errors.DuplicateKeyError) as caught:
+        pm.join_labels(pl.LazyFrame({"key": ["a"]}), labels)
+
+    assert str(caught.value) == (
+        "different labels of 3 keys, such as 'a': mos 41.9 on 0:100, mos_std_dev absent at one.csv:2, "
+        "but MOS 4.63 on 0:20, mos_std_dev 0.5 at two.csv:2; expected one label for each key"
+    )
+    assert caught.value.fields["offenders"]["key"].to_list() == ["a", "b", "c"]
+
+
+def test_labels_of_one_key_that_drift_apart_name_the_two_ends(tmp_path):
+    path = write(tmp_path, "l.csv", "key,mos\na,3\na,3.0000009\na,2.9999991\n")
+
+    with pytest.raises(
+        errors.DuplicateKeyError, match=r"mos 3\.0000009 at .*:3, but mos 2\.9999991 at .*:4;"
+    ):
+        pm.join_labels(pl.LazyFrame({"key": ["a"]}), pm.scan_labels(path))
 
 
 def test_labels_that_differ_only_in_an_extra_say_in_which(tmp_path):
     path = write(tmp_path, "l.csv", "key,mos,split\na,3,train\na,3,test\n")
 
-    with pytest.raises(errors.DuplicateKeyError, match=r":2 and .*:3: split 'train' and 'test';"):
+    with pytest.raises(errors.DuplicateKeyError, match=r"split 'train' at .*:2, but split 'test' at .*:3;"):
         pm.join_labels(pl.LazyFrame({"key": ["a"]}), pm.scan_labels(path))
 
 
@@ -949,19 +1145,27 @@ VALUES = {
     "0:100": [0, 3, 3.9, 5, 5.5, 80, 100],
     "-7:94": [-7, 0, 3.9, 94],
 }
+ODD = [0.9, 3, 5, 5.3, 7.49, 10]
+"""Values of scales that nobody can tell."""
 PATTERNS = [r"(\w)\.mp4$", r"[abc]", r"\d(\d*)"]
 EXTRA_NAMES = ["split", "stddev", "std_dev", "mos_n_ratings", "rating_count", "Corpus"]
 
 
 @st.composite
 def label_files(draw, name, keys, patterns):
-    """A label file of these keys, mostly a clean one."""
-    key_column = draw(st.sampled_from(["key", "Clip_ID", "path", "File_Name", "video"]))
+    """A label file of these keys, mostly a clean one; others of its columns could be taken for its own."""
+    key_column = draw(st.sampled_from(["key", "Clip_ID", "path", "File_Name", "rating_of"]))
     mos_column = draw(st.sampled_from(["mos", "MOS", "mean_mos", "mos_raw_0_100", "quality"]))
     scale = draw(st.sampled_from(["auto", "auto", "auto", *VALUES]))
     values = VALUES[draw(st.sampled_from(["1:5", "0:100"])) if scale == "auto" else scale]
+    values = draw(st.sampled_from([values] * 5 + [ODD]))
     dirty = draw(st.sampled_from([False] * 5 + [True]))
     extras = draw(st.lists(st.sampled_from(EXTRA_NAMES), unique=True, max_size=3))
+    others = draw(
+        st.lists(st.sampled_from(["KEY", "src", "Mos", "raw_mos", "score"]), unique=True, max_size=2)
+    )
+    others = [other for other in others if other.lower() not in (key_column.lower(), mos_column.lower())]
+    others += draw(st.sampled_from([[], [], [key_column.swapcase()], [mos_column.swapcase()]]))
     rows = []
     for key in keys:
         mos = draw(st.sampled_from([*values, None, "x", 101.5, -50] if dirty else values))
@@ -971,12 +1175,17 @@ def label_files(draw, name, keys, patterns):
         for extra in extras:
             text = extra in ("split", "Corpus")
             row[extra] = draw(st.sampled_from(["x", "x", "y", None] if text else [20, 20, 0.5, None]))
+        for other in others:
+            row[other] = draw(st.sampled_from(["a", 3, None]))
+        if rows and dirty and draw(st.booleans()):
+            del row[draw(st.sampled_from([key_column, mos_column]))]
         rows.append(row)
     return label_oracle.LabelFile(
         name,
-        [key_column, mos_column, *extras],
+        list(dict.fromkeys(column for row in rows for column in row)),
         rows,
-        key_column=key_column if key_column == "video" else None,
+        key_column=key_column if key_column == "rating_of" else None,
+        mos_column=draw(st.sampled_from([None, None, mos_column])),
         key_regex=draw(st.sampled_from(patterns)),
         scale=scale,
     )
@@ -1012,7 +1221,13 @@ def read_case(folder, case):
     for file in files:
         write(folder, file.name, file.rows)
         entries.append(
-            pm.LabelFile(file.name, key_column=file.key_column, key_regex=file.key_regex, scale=file.scale)
+            pm.LabelFile(
+                file.name,
+                key_column=file.key_column,
+                mos_column=file.mos_column,
+                key_regex=file.key_regex,
+                scale=file.scale,
+            )
         )
     try:
         expected = label_oracle.join(frame.to_dicts(), files, feature_key_column=column, **options)
@@ -1039,6 +1254,7 @@ def test_joins_are_those_of_the_oracle(case, kind):
     with TemporaryDirectory() as folder:
         entries, expected = read_case(folder, case)
         labels = pm.scan_labels(entries, base_dir=folder)
+        event(f"refused: {expected.kind}" if isinstance(expected, oracle.Refused) else "joined")
 
         if isinstance(expected, oracle.Refused):
             with pytest.raises(errors.MaterializeError) as caught:

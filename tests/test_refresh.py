@@ -756,12 +756,15 @@ def test_the_files_of_a_part_may_be_one_path():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scores": ["s.jsonl"]}, "scores: list; expected a ScorePart"),
-        ({"labels": "l.csv"}, "labels: str; expected a LabelPart"),
+        ({"scores": ["s.jsonl"]}, "scores: a list; expected a ScorePart"),
+        ({"labels": "l.csv"}, "labels: 'l.csv'; expected a LabelPart"),
         ({"labels": LabelPart(files=[])}, "labels.files: expected at least one label file"),
         ({"scores": SCORES, "base_dir": "nope"}, "base_dir: nope: no such folder"),
         ({"scores": SCORES, "base_dir": "l.csv"}, "base_dir: l.csv: is no folder"),
-        ({"saliency": SALIENCY, "executor": "two"}, "executor: str; expected a concurrent.futures.Executor"),
+        (
+            {"saliency": SALIENCY, "executor": "two"},
+            "executor: 'two'; expected a concurrent.futures.Executor",
+        ),
     ],
 )
 def test_wrong_options_are_named(options, message):

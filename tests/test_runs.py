@@ -674,14 +674,6 @@ def test_a_frame_of_scores_without_rows_is_refused():
         pm.join_scores(pl.DataFrame({"clip_id": ["a"]}), empty)
 
 
-def test_a_label_file_may_spell_its_key_column_in_several_ways(tmp_path):
-    (tmp_path / "l.jsonl").write_text('{"clip_id": "a", "mos": 1}\n{"Clip_ID": "b", "MOS": 2}\n')
-
-    result = pm.join_labels(pl.DataFrame({"clip_id": ["a", "b"]}), pm.scan_labels(tmp_path / "l.jsonl"))
-
-    assert result.get_column("mos").to_list() == [1.0, 2.0]
-
-
 # --- what tables of a batch share ---------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from polars_materialize.arguments import checked, describe
 from polars_materialize.errors import OptionError, counted, listing, no_panics
 from polars_materialize.names import refuse_patterns
 from polars_materialize.provenance import run_provenance
@@ -53,6 +54,7 @@ class Table:
     path: str | None = None
 
 
+@checked
 @no_panics()
 def audit_signals(
     frames: Frames,
@@ -142,7 +144,7 @@ def list_frames(frames: object) -> list[Table]:
         if not isinstance(label, str) or not label.strip():
             raise OptionError(f"frames: label {label!r}; expected text", option="frames")
         if not isinstance(frame, (pl.DataFrame, pl.LazyFrame)):
-            problem = f"frames: {label!r} is a {type(frame).__name__}; expected a DataFrame or a LazyFrame"
+            problem = f"frames: {label!r} is {describe(frame)}; expected a polars DataFrame or LazyFrame"
             raise OptionError(problem, option="frames")
     return [Table(label, frame.lazy()) for label, frame in frames.items()]
 

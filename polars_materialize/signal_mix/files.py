@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from polars_materialize.arguments import checked
 from polars_materialize.errors import OptionError, OutputError, listing
 from polars_materialize.paths import reads
 from polars_materialize.provenance import Inputs, describe, run_provenance
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from polars_materialize.tables import File
 
 
+@checked
 def audit_tables(
     inputs: PathLike | Iterable[PathLike],
     *,

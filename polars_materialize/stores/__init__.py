@@ -252,11 +252,11 @@ def local_folder(base_dir: str | os.PathLike[str] | None) -> Path | None:
         return None
     folder = Path(base_dir)
     try:
-        is_there = folder.is_dir()
-    except ValueError:  # it holds a NUL
-        is_there = False
-    if not is_there:
-        problem = "is no folder" if folder.exists() else "no such folder"
+        is_folder, is_there = folder.is_dir(), folder.exists()
+    except (OSError, ValueError):  # it is too long, may not be looked at, or holds a NUL
+        is_folder = is_there = False
+    if not is_folder:
+        problem = "is no folder" if is_there else "no such folder"
         raise OptionError(f"base_dir: {os.fspath(base_dir)}: {problem}", option="base_dir")
     return folder
 

@@ -179,9 +179,10 @@ def find(
         urls = find_objects(text, storage_options, folders=folders)
         return [File.of(url.written, dialect=dialect, place=url) for url in urls]
     path = Path(text) if base_dir is None else base_dir / text
-    if path.is_file():
+    found = _found(path, text)
+    if found == "file":
         return [File.of(text, base_dir, dialect)]
-    if path.is_dir():
+    if found == "folder":
         if not folders:
             raise TableError(text, "is a folder; expected a file, or a glob such as shards/*.parquet")
         names = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
@@ -228,7 +229,7 @@ def find_shards(
         objects = find_objects(text, storage_options, deep=True)
         return _agreeing([(File.of(url.written, place=url), below(text, url)) for url in objects])
     root = Path(text) if base_dir is None else base_dir / text
-    if not root.is_dir():
+    if _found(root, text) != "folder":
         return find(written, base_dir)
     stem = text.rstrip("/\\")
     found = {path.relative_to(root).as_posix(): path for path in root.rglob("*")}
@@ -243,6 +244,14 @@ def find_shards(
     if not shown:
         raise TableError(text, "the folder has no files")
     return _agreeing([(File.of(f"{stem}/{name}", base_dir), name) for name in shown])
+
+
+def _found(path: Path, written: str) -> Literal["file", "folder"] | None:
+    """What is at a path; nothing may be there yet, or it may be a glob."""
+    try:
+        return "file" if path.is_file() else "folder" if path.is_dir() else None
+    except OSError as error:  # too long a name, or a folder that may not be looked into
+        raise TableError(written, f"cannot be looked for: {error.strerror}") from None
 
 
 def _agreeing(found: Sequence[tuple[File, str]]) -> list[File]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
+from polars_materialize.arguments import checked
 from polars_materialize.names import refuse_patterns, spare_names
 from polars_materialize.stores import check_storage_options
 from polars_materialize.tables import dtypes
@@ -27,6 +28,7 @@ KEPT_BYTES = 2**28
 """How much of a table that was parsed to find its schema a run keeps."""
 
 
+@checked
 def scan_table(
     path: str | os.PathLike[str], *, storage_options: StorageOptions | None = None
 ) -> pl.LazyFrame:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import polars as pl
 
 from polars_materialize import warm
+from polars_materialize.arguments import checked
 from polars_materialize.errors import MaterializeError, OutputError, did_you_mean, listing, no_panics
 from polars_materialize.stores import check_storage_options, in_one_line
 from polars_materialize.tables.batches import each_batch
@@ -42,6 +43,7 @@ FLUSH_S = 0.25
 """How often the disk is told to go on with what has been written, in seconds."""
 
 
+@checked
 @no_panics()
 def sink_table(
     lf: pl.LazyFrame | pl.DataFrame,
