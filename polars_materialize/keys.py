@@ -13,6 +13,7 @@ Null, blank, NaN, and text that a regex does not match, are *no key*: null.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal, get_args
 
 import polars as pl
@@ -82,6 +83,11 @@ MEDIA_SUFFIXES = (
 
 REPORT_SUFFIXES = ("json", "jsonl", "ndjson", "csv", "txt", "log", "xml")
 """What `stem` takes off first where the key is the name of the sidecar file itself."""
+
+_WITHOUT_WIDTH = re.compile(
+    r"\\b\{[\w-]*\}|\\[AbBz<>]|\(\?[a-zA-Z-]*(?:P?<\w*>|:)?|[()^$|*+?]|\{[\d, ]*\}|\s"
+)
+"""What matches no character, or a blank; a pattern of nothing else gives no key."""
 
 FILE_WORDS = ("path", "file", "name", "src")
 """A column whose name holds one of these is taken by `auto` to hold file names."""
@@ -155,7 +161,7 @@ def check_regex(pattern: str, *, option: str) -> int:
 
     Raises:
         OptionError: If the pattern is not one of Rust's `regex` crate, which has no look-around and
-            no back-references.
+            no back-references, or if it can match empty text only.
 
     Example:
         >>> check_regex(r"(\\d+)\\.mp4$", option="key_regex"), check_regex(r"\\d+", option="key_regex")
@@ -172,6 +178,12 @@ def check_regex(pattern: str, *, option: str) -> int:
             option=option,
             pattern=pattern,
         ) from None
+    if not _WITHOUT_WIDTH.sub("", pattern):
+        raise OptionError(
+            f"{option}: {pattern!r} matches empty text only, which is no key",
+            option=option,
+            pattern=pattern,
+        )
     return 1 if isinstance(groups, pl.Struct) and groups.fields else 0
 
 
@@ -195,7 +207,9 @@ def key_text(column: pl.Expr, dtype: pl.DataType, *, name: str, table: str) -> p
     if dtype.is_integer():
         return column.cast(pl.String)
     if dtype.is_decimal():
-        return column.cast(pl.String).str.replace(r"\.0+$", "")
+        # What a number is called must not depend on the scale of its column.
+        digits = column.cast(pl.String).str.replace(r"(\.\d*?)0+$", "${1}")
+        return digits.str.strip_suffix(".")
     if dtype == pl.Null():
         return column.cast(pl.String)
     if dtype in (pl.String, pl.Categorical, pl.Enum):

@@ -31,6 +31,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 NUMERIC_EXTRAS = ("mos_n_ratings", "mos_std_dev")
 SAME = 1e-6
 """Two scores (on 1 to 5) of one key that differ by no more are the same label."""
+KEY_RULE = ("key_column", "key_normalize", "key_regex")
+"""The columns that say how the key of a label is made."""
 LABEL_SCHEMA = pl.Schema(
     {
         "key": pl.String,
@@ -128,7 +130,7 @@ class KeyedLabels:
     Attributes:
         labels: `key`, `mos` (1 to 5), `mos_raw_0_100`, `source` and the extras; one row a key.
         sources: What each file gave.
-        rows: The `text` and the `key` (null if it has none) of every row of the files, for counting.
+        rows: The `text` and the `key` (null if it has none) of every row of the files, and `KEY_RULE`.
     """
 
     labels: pl.DataFrame
@@ -171,14 +173,14 @@ def key_labels(labels: pl.DataFrame, key_normalize: KeyNormalize) -> KeyedLabels
     return KeyedLabels(
         labels=one_each.select("key", "mos", "mos_raw_0_100", "source", *EXTRAS),
         sources=sources,
-        rows=every.select("text", "key"),
+        rows=every.select("text", "key", *KEY_RULE),
     )
 
 
 def _with_keys(file: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFrame:
     """One file's rows with their normalised `key`, and what it was made of as `text`."""
     parts = []
-    by = ["key_column", "key_normalize", "key_regex"]
+    by = list(KEY_RULE)
     for part in file.partition_by(by, maintain_order=True) or [file]:
         column, own, regex = part.select(by).row(0) if part.height else (None, None, None)
         rule = keys.resolve_normalize(own or key_normalize, column or "")

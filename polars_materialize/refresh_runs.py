@@ -10,6 +10,7 @@ import msgspec
 from polars_materialize.errors import OptionError
 from polars_materialize.label_files import list_labels
 from polars_materialize.label_runs import check_label_part, label_part
+from polars_materialize.notices import Caller
 from polars_materialize.options import (
     LabelPart,
     LabelTable,
@@ -133,7 +134,10 @@ def refresh_table(
         executor=executor,
         storage_options=storage_options,
     ) as context:
-        return run_refresh_table(table, context)
+        audit = run_refresh_table(table, context)
+    if not argv:  # the command line says it itself
+        Caller.find().warn(audit.warnings)
+    return audit
 
 
 def run_refresh_table(table: RefreshTable, context: Context) -> RefreshAudit:
@@ -157,6 +161,7 @@ def run_refresh_table(table: RefreshTable, context: Context) -> RefreshAudit:
             saliency=saliency,
             run_provenance=provenance,
             shards=shards,
+            warnings=[text for one in audits for text in one.warnings],
         )
 
     return run_table(table, context, Run("features", "out", parts, audit))
