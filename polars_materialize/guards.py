@@ -27,14 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 
-def refuse_folding(folded: pl.DataFrame, *, rule: str, what: str, hint: str) -> None:
+def refuse_folding(folded: pl.DataFrame, *, rule: str, column: str, hint: str, of: str = "") -> None:
     """Refuse different values that became one key.
 
     Args:
         folded: Each such `key` with the list of its values as `text`.
         rule: What made the keys, in words.
-        what: What the values are, in words.
+        column: The column that holds the values.
         hint: What else would make both sides meet; no text if nothing would.
+        of: Whose column it is, in words, if not the feature table's.
 
     Raises:
         FoldingError: With examples.
@@ -46,8 +47,9 @@ def refuse_folding(folded: pl.DataFrame, *, rule: str, what: str, hint: str) -> 
         f"{listing(texts, limit=3)} would all be {key!r}" for key, texts in folded.head(2).iter_rows()
     )
     raise FoldingError(
-        f"{rule} would make {counted(folded.height, 'key')} of {values} of {what}: {examples}; "
+        f"{rule} would make {counted(folded.height, 'key')} of {values} of {column!r}{of}: {examples}; "
         f"{hint}{'; ' if hint else ''}expected a key for each value, or allow_folding if they are one clip",
+        column=column,
         offenders=folded,
     )
 

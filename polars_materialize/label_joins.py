@@ -104,9 +104,7 @@ class LabelPlan:
         hints = self._hints(keyed)
         folded = self.side.find_folded(keyed)
         if folded.height and not self.options.allow_folding:
-            refuse_folding(
-                folded, rule=self.side.rule, what=repr(self.side.key), hint=hints.suggest("labels")
-            )
+            refuse_folding(folded, rule=self.side.rule, column=self.side.key, hint=hints.suggest("labels"))
         status = self.options.status_column
         labels = self.labels.select(
             "key", *(c for c in self.side.columns if c != status), matched=pl.lit(True)
@@ -282,19 +280,19 @@ def _refuse_folding(keyed: KeyedLabels, folded: pl.DataFrame, options: LabelOpti
     column, rule, regex = own.select(KEY_RULE).row(0)
     how = f"key_normalize {rule or options.key_normalize!r}"
     how += f" and the key pattern {regex!r}" if regex else ""
-    refuse_folding(folded, rule=how, what=f"{column!r} of the labels", hint="")
+    refuse_folding(folded, rule=how, column=column, hint="", of=" of the labels")
 
 
 def _refuse_none(keyed: KeyedLabels) -> None:
     """Refuse label files that hold no label for any key."""
     rows = sum(source.rows for source in keyed.sources)
     lacks = "a key" if keyed.rows.get_column("key").null_count() == rows else "a label and a key"
-    where = listing([source.path for source in keyed.sources], limit=3)
+    where = keyed.sources[0].path if len(keyed.sources) == 1 else "labels"
     patterns = keyed.rows.get_column("key_regex").drop_nulls().unique().sort()
     hint = f"; the key pattern is {listing(patterns, limit=1)}" if patterns.len() else ""
     examples = listing(keyed.rows.get_column("text").drop_nulls().unique().sort().head(3), limit=3)
     shown = f", such as {examples}" if examples else ""
-    raise TableError(where or "labels", f"none of {counted(rows, 'row')} has {lacks}{shown}{hint}")
+    raise TableError(where, f"none of {counted(rows, 'row')} has {lacks}{shown}{hint}")
 
 
 def _ratings_as_integers(labels: pl.DataFrame) -> pl.DataFrame:

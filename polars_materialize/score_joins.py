@@ -271,7 +271,7 @@ class ScorePlan:
             return
         found = [hints.suggest(scorer) for scorer in self.slugs]
         hint = next((hint for hint in found if hint), "")
-        refuse_folding(folded, rule=self.side.rule, what=repr(self.side.key), hint=hint)
+        refuse_folding(folded, rule=self.side.rule, column=self.side.key, hint=hint)
 
     def _refuse_match_rates(
         self, wide: pl.DataFrame, competitors: Mapping[str, ScorerCounts], hints: Hints
