@@ -7,13 +7,15 @@ that are there now would be lost, or if it would join files of different folders
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from polars_materialize.errors import MaterializeError, counted, listing
+from polars_materialize import keys
+from polars_materialize.errors import KeyColumnError, MaterializeError, counted, listing
 from polars_materialize.folding import find_folded
 
 if TYPE_CHECKING:
@@ -32,6 +34,49 @@ SPELLINGS: Mapping[str, pl.Expr] = {
     "if they had no leading zeros": pl.col("key").str.replace(r"^0+(\d+)$", "${1}"),
 }
 """Other spellings of keys, which no option makes."""
+
+
+LIKELY = 0.5
+"""The least share of a column's values that are keys of the other side, if the column looks like a key."""
+
+FIRST = 10_000
+"""How many rows of a table are looked at for that."""
+
+LONG = 1_000
+"""Integers below this are as likely to number frames as to name clips."""
+
+
+def likely_keys(
+    rows: Callable[[], pl.LazyFrame] | None,
+    evidence: Callable[[], pl.Series],
+    key_normalize: KeyNormalize,
+    key_regex: str | None = None,
+) -> str:
+    """Say which columns of a table without a key column look like one; no text if none does.
+
+    Args:
+        rows: Gives the table, if it may be looked at.
+        evidence: Gives the keys of the evidence.
+        key_normalize: How the table's keys are normalised.
+        key_regex: What is taken from a key then.
+    """
+    if rows is None:
+        return ""
+    lf, made = rows(), {}
+    for name, dtype in lf.collect_schema().items():
+        with contextlib.suppress(KeyColumnError):
+            text = keys.key_text(pl.col(name), dtype, name=name, table="")
+            key = keys.normalize_key(text, keys.resolve_normalize(key_normalize, name))
+            key = keys.extract_key(key, key_regex, option="feature_key_regex")
+            made[name] = pl.when(pl.col(name).min() >= LONG).then(key) if dtype.is_numeric() else key
+    first = lf.head(FIRST).select(**made).collect()
+    known, said = evidence().implode(), []
+    for column in first.iter_columns():
+        distinct = column.drop_nulls().unique()
+        met = int(distinct.is_in(known).sum())
+        if met and met >= LIKELY * distinct.len():
+            said.append(f"{column.name!r} ({met:,} of its first {counted(distinct.len(), 'key')})")
+    return f"; keys of the other side are in {', '.join(said)}" if said else ""
 
 
 @dataclass(frozen=True)

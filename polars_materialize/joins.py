@@ -73,15 +73,31 @@ class TableSide:
         columns: Mapping[str, pl.DataType],
         overwrite: bool,
         drops: bool = False,
+        hint: Callable[[], str] = str,
     ) -> TableSide:
         """Finds the key column, and refuses what the schema alone shows to be wrong.
+
+        Args:
+            schema: The table's schema.
+            name: What to call it in an error.
+            candidates: Names of key columns, best first.
+            asked: The column that the user named, if any.
+            option: What names it.
+            key_normalize: How its keys are normalised.
+            key_regex: What is taken from a key then.
+            columns: The new columns.
+            overwrite: Whether they may replace columns of the table.
+            drops: Whether rows may be dropped.
+            hint: Says which columns look like a key, if the table has none of the known names.
 
         Raises:
             KeyColumnError: If the table has no key column.
             ColumnExistsError: If it has one of the new columns, without `overwrite`.
         """
         refuse_patterns(schema, name)
-        key = keys.infer_key_column(schema.names(), candidates, asked=asked, table=name, option=option)
+        key = keys.infer_key_column(
+            schema.names(), candidates, asked=asked, table=name, option=option, hint=hint
+        )
         keys.key_text(pl.col(key), schema[key], name=key, table=name)
         guards.refuse_existing(schema.names(), columns, overwrite=overwrite, key=key)
         return cls(schema, key, name, key_normalize, key_regex, columns, drops)

@@ -23,7 +23,7 @@ from polars_materialize.formats import KeyNormalize
 from polars_materialize.names import LABEL_KEYS, SCORE_KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
     "KEY_NORMALIZE",
@@ -100,7 +100,7 @@ def infer_key_column(
     asked: str | None,
     table: str,
     option: str = "key_column",
-    hint: str = "",
+    hint: Callable[[], str] = str,
 ) -> str:
     """The column that holds a table's keys.
 
@@ -110,7 +110,7 @@ def infer_key_column(
         asked: The column that the user named, if any.
         table: What to call the table in an error.
         option: What names a column that has another name.
-        hint: What else an error may suggest.
+        hint: Gives what else an error may suggest.
 
     Raises:
         KeyColumnError: If the table has none of them.
@@ -138,7 +138,7 @@ def infer_key_column(
             return by_lower[candidate]
     has = f"it has {listing(columns)}" if columns else "it has no columns"
     raise KeyColumnError(
-        f"{table}: no key column; {has}; tried {' '.join(tried)}; name it with {option}{hint}",
+        f"{table}: no key column; {has}; tried {' '.join(tried)}; name it with {option}{hint()}",
         columns=list(columns),
         tried=tried,
     )

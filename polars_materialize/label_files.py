@@ -244,7 +244,7 @@ def _read_file(entry: LabelFile, file: File) -> pl.DataFrame:
         asked=entry.key_column,
         table=file.written,
         option="label_key_column",
-        hint=", or say the format (polars-materialize formats lists them)",
+        hint=lambda: ", or say the format (polars-materialize formats lists them)",
     )
     mos = _mos_column(parts, columns, entry, file)
     long = pl.concat([_extract(part, entry, file, key, mos) for part in parts])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -11,7 +12,7 @@ from polars_materialize import keys
 from polars_materialize.errors import MatchRateError, OptionError, TableError, counted, listing
 from polars_materialize.folding import find_folded
 from polars_materialize.guards import Coverage, check_match_rate, low_match_rate, refuse_folding
-from polars_materialize.hints import Hints, Keyed
+from polars_materialize.hints import Hints, Keyed, likely_keys
 from polars_materialize.joins import (
     SOURCE,
     Frame,
@@ -35,6 +36,8 @@ from polars_materialize.names import is_pattern
 from polars_materialize.options import LabelOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from polars_materialize.formats import KeyNormalize
     from polars_materialize.reports import KeyCounts, LabelSource
 
@@ -227,11 +230,19 @@ def join_labels(
         status_column=status_column,
         overwrite=overwrite,
     )
-    return join(frame, lambda schema: plan_labels(schema, labels, options, table="the feature table"), guards)
+    # A lazy table is not looked at before it is collected, not even by an error.
+    rows = frame.lazy if isinstance(frame, pl.DataFrame) else None
+    plan = partial(plan_labels, labels=labels, options=options, table="the feature table", rows=rows)
+    return join(frame, plan, guards)
 
 
 def plan_labels(
-    schema: pl.Schema, labels: pl.LazyFrame | pl.DataFrame, options: LabelOptions, *, table: str
+    schema: pl.Schema,
+    labels: pl.LazyFrame | pl.DataFrame,
+    options: LabelOptions,
+    *,
+    table: str,
+    rows: Callable[[], pl.LazyFrame] | None = None,
 ) -> LabelPlan:
     """Checks all of a join that the table's schema and the labels alone can tell.
 
@@ -240,6 +251,7 @@ def plan_labels(
         labels: The labels; collected here.
         options: The join's options.
         table: What to call the feature table in an error.
+        rows: Gives the feature table, where an error may look at it.
     """
     check_label_options(options)
     long = complete_labels(collected(labels))
@@ -267,6 +279,13 @@ def plan_labels(
             **extras,
         },
         overwrite=options.overwrite,
+        hint=partial(
+            likely_keys,
+            rows,
+            lambda: one_each.get_column("key"),
+            key_normalize=options.key_normalize,
+            key_regex=options.feature_key_regex,
+        ),
     )
     counts = count_keys(keyed.rows.with_columns(rows=pl.lit(1)), folded)
     return LabelPlan(side, options, long, one_each, keyed.rows, keyed.sources, counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -151,7 +152,9 @@ def label_part(table: LabelTable, context: Context) -> Part[LabelPlan, LabelEvid
 
     def plan(schema: pl.Schema) -> LabelPlan:
         labels = context.read(found, lambda: read_labels(found))
-        return plan_labels(schema, labels, table, table=table.features)
+        return plan_labels(
+            schema, labels, table, table=table.features, rows=partial(context.rows, table.features)
+        )
 
     def audit(plan: LabelPlan, evidence: LabelEvidence) -> LabelAudit:
         return LabelAudit(

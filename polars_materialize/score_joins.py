@@ -18,7 +18,7 @@ from polars_materialize.guards import (
     refuse_folding,
     refuse_status,
 )
-from polars_materialize.hints import Hints, Keyed
+from polars_materialize.hints import Hints, Keyed, likely_keys
 from polars_materialize.joins import (
     KEY_COUNTS,
     SOURCE,
@@ -35,7 +35,7 @@ from polars_materialize.reports import KeyCounts, ScoreKeyCounts, ScorerCounts
 from polars_materialize.scores import complete_scores, key_scores, scorer_slugs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from polars_materialize.formats import KeyNormalize
 
@@ -141,11 +141,19 @@ def join_scores(
         prefix=prefix,
         overwrite=overwrite,
     )
-    return join(frame, lambda schema: plan_scores(schema, scores, options, table="the feature table"), guards)
+    # A lazy table is not looked at before it is collected, not even by an error.
+    rows = frame.lazy if isinstance(frame, pl.DataFrame) else None
+    plan = partial(plan_scores, scores=scores, options=options, table="the feature table", rows=rows)
+    return join(frame, plan, guards)
 
 
 def plan_scores(
-    schema: pl.Schema, scores: pl.LazyFrame | pl.DataFrame, options: ScoreOptions, *, table: str
+    schema: pl.Schema,
+    scores: pl.LazyFrame | pl.DataFrame,
+    options: ScoreOptions,
+    *,
+    table: str,
+    rows: Callable[[], pl.LazyFrame] | None = None,
 ) -> ScorePlan:
     """Checks all of a join that the table's schema and the scores alone can tell.
 
@@ -154,16 +162,17 @@ def plan_scores(
         scores: The scores; collected here.
         options: The join's options.
         table: What to call the feature table in an error.
+        rows: Gives the feature table, where an error may look at it.
     """
     check_score_options(options)
     long = complete_scores(collected(scores))
-    slugs = scorer_slugs(long)
+    slugs, rule = scorer_slugs(long), options.key_normalize
     side = TableSide.of(
         schema,
         table,
         candidates=keys.SCORE_KEYS,
         asked=options.key_column,
-        key_normalize=options.key_normalize,
+        key_normalize=rule,
         columns={
             f"{options.prefix}_{slug}_{part}": dtype
             for slug in slugs.values()
@@ -171,8 +180,9 @@ def plan_scores(
         },
         overwrite=options.overwrite,
         drops="drop" in (options.missing_policy, options.bad_policy),
+        hint=partial(likely_keys, rows, lambda: key_scores(long, rule).get_column("key"), key_normalize=rule),
     )
-    return ScorePlan(side, options, long, key_scores(long, options.key_normalize), slugs)
+    return ScorePlan(side, options, long, key_scores(long, rule), slugs)
 
 
 _PARTS: Mapping[str, pl.DataType] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from polars_materialize.errors import OptionError
@@ -158,7 +159,9 @@ def score_part(table: ScoreTable, context: Context) -> Part[ScorePlan, ScoreEvid
         scores = context.read(
             sidecars, lambda: read_scores(sidecars, **fields, progress=context.progress), *fields.values()
         )
-        return plan_scores(schema, scores, table, table=table.features)
+        return plan_scores(
+            schema, scores, table, table=table.features, rows=partial(context.rows, table.features)
+        )
 
     def audit(plan: ScorePlan, evidence: ScoreEvidence) -> ScoreAudit:
         return ScoreAudit(

@@ -328,12 +328,9 @@ def join(
             "matched_feature_keys": len(set(own) & wanted),
             "match_rate": len(set(own) & wanted) / len(wanted) if wanted else float(not rows),
         }
-        if min_match_rate is not None and competitors[scorer]["match_rate"] < min_match_rate:
-            reasons.add("match-rate")
-        if missing_policy == "fail" and "missing" in states:
-            reasons.add("missing-score")
-        if bad_policy == "fail" and "bad" in states:
-            reasons.add("bad-score")
+        reasons |= refusals(
+            states, competitors[scorer]["match_rate"], missing_policy, bad_policy, min_match_rate
+        )
     if reasons:
         return Joined(reasons)
 
@@ -356,6 +353,16 @@ def join(
         "folded_values": folded,
     }
     return Joined(set(), out, competitors, counts, len(rows))
+
+
+def refusals(states, rate, missing_policy, bad_policy, min_match_rate):
+    """Why one scorer's scores may be refused, given the status of each row."""
+    reasons = {
+        "match-rate": min_match_rate is not None and rate < min_match_rate,
+        "missing-score": missing_policy == "fail" and "missing" in states,
+        "bad-score": bad_policy == "fail" and "bad" in states,
+    }
+    return {reason for reason, holds in reasons.items() if holds}
 
 
 def folded_values(pairs):

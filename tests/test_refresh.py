@@ -647,7 +647,7 @@ def test_the_command_line(capsys):
         (
             ["--scores", "s.jsonl", "--score-options", '{"prefx": 1}'],
             2,
-            "--score-options: $.prefx: unknown name; did you mean 'prefix'?; expected one of allow_folding bad_policy ",
+            "--score-options: $.prefx: unknown name; did you mean 'prefix'?; expected one of allow_folding ",
         ),
         (
             ["--scores", "s.jsonl", "--score-options", '{"prefix": 1}'],
