@@ -150,14 +150,16 @@ class LabelPlan:
     def _hints(self, keyed: pl.DataFrame) -> Hints:
         """What would make both sides meet, if they do not."""
 
-        def both(keyed: pl.DataFrame, rows: pl.DataFrame) -> Keyed:
-            return Keyed(keyed, {"labels": rows.filter(pl.col("key").is_not_null())})
+        def both(keyed: pl.DataFrame, rows: pl.DataFrame, labels: pl.DataFrame) -> Keyed:
+            has_label = pl.col("key").is_in(labels.get_column("key").implode())
+            return Keyed(keyed, {"labels": rows.filter(has_label)})
 
         def make(rule: KeyNormalize) -> Keyed:
-            rows = key_labels(self.long, rule).rows
-            return both(self.side.keyed(keyed.select("value", "rows"), rule), rows)
+            found, _ = _key_labels(self.long, rule, allow_folding=self.options.allow_folding)
+            values = keyed.select("value", "rows")
+            return both(self.side.keyed(values, rule), found.rows, found.labels)
 
-        return Hints(both(keyed, self.rows), make, "label")
+        return Hints(both(keyed, self.rows, self.labels), make, "label")
 
 
 def join_labels(
@@ -255,12 +257,7 @@ def plan_labels(
     """
     check_label_options(options)
     long = complete_labels(collected(labels))
-    keyed = key_labels(long, options.key_normalize)
-    folded = find_folded(keyed.rows, KEY_RULE)
-    if not options.allow_folding:
-        _refuse_folding(keyed, folded, options)
-    if keyed.labels.is_empty():
-        _refuse_none(keyed)
+    keyed, folded = _key_labels(long, options.key_normalize, allow_folding=options.allow_folding)
     one_each = _ratings_as_integers(keyed.labels).with_columns(mos_label_source=pl.col("source").cast(SOURCE))
     extras = {name: one_each.schema[name] for name in EXTRAS if one_each.get_column(name).count()}
     side = TableSide.of(
@@ -291,13 +288,29 @@ def plan_labels(
     return LabelPlan(side, options, long, one_each, keyed.rows, keyed.sources, counts)
 
 
-def _refuse_folding(keyed: KeyedLabels, folded: pl.DataFrame, options: LabelOptions) -> None:
+def _key_labels(
+    long: pl.DataFrame, rule: KeyNormalize, *, allow_folding: bool
+) -> tuple[KeyedLabels, pl.DataFrame]:
+    """Make one label a key, and find the keys of several values.
+
+    Raises:
+        FoldingError: If there are such keys, without `allow_folding`.
+        TableError: If there is no label.
+    """
+    keyed = key_labels(long, rule)
+    folded = find_folded(keyed.rows, KEY_RULE)
+    if folded.height and not allow_folding:
+        _refuse_folding(keyed, folded, rule)
+    if keyed.labels.is_empty():
+        _refuse_none(keyed)
+    return keyed, folded
+
+
+def _refuse_folding(keyed: KeyedLabels, folded: pl.DataFrame, key_normalize: KeyNormalize) -> None:
     """Refuse labels of which one key would be made of different values, though they are equal."""
-    if folded.is_empty():
-        return
     own = keyed.rows.filter(pl.col("key") == folded.item(0, "key"))
     column, rule, regex = own.select(KEY_RULE).row(0)
-    how = f"key_normalize {rule or options.key_normalize!r}"
+    how = f"key_normalize {rule or key_normalize!r}"
     how += f" and the key pattern {regex!r}" if regex else ""
     refuse_folding(folded, rule=how, column=column, hint="", of=" of the labels")
 
