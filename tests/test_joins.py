@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import duckdb
 import oracle
 import polars as pl
 import pytest
@@ -450,6 +451,121 @@ def test_an_id_column_does_not_fold_under_auto():
     result = pm.join_scores(frame, scores_of(("one/clip.mp4", 1.0)))
 
     assert result["second_opinion_m_score"].to_list() == [1.0, None]
+
+
+# --- the match rate -----------------------------------------------------------------------------------
+
+
+@every_engine
+def test_too_few_keys_of_a_scorer_are_refused(engine):
+    frame = pl.DataFrame({"clip_id": [*(f"k{n:02}" for n in range(20)), "k19", None, " "]})
+    few = scores_of(*((f"k{n:02}", 1.0) for n in range(4)), ("x", 1.0), scorer="few")
+    scores = pl.concat(
+        [
+            few,
+            scores_of(("k00", 1, "bad"), scorer="one"),
+            scores_of(*((k, 1) for k in frame["clip_id"].head(20))),
+        ]
+    )
+
+    with pytest.raises(errors.MatchRateError) as caught:
+        joined(frame, scores, engine=engine, min_match_rate=0.25)
+    result = joined(frame, scores, engine=engine, min_match_rate=0.05)
+
+    shown = ", ".join(f"'k{n:02}'" for n in range(4, 14))
+    assert str(caught.value).startswith(
+        "few: match rate 0.2000 (4 of 20 distinct keys have a score), expected 0.25; "
+        f"without a score: {shown} and 6 more; scores that no row has: 'x'; one: match rate 0.0500 (1 of 20 "
+    )
+    assert "m: " not in str(caught.value)
+    assert caught.value.unmatched.filter(scorer="few").rows()[-1] == ("few", "k19", 2)
+    assert caught.value.unmatched.height == 16 + 19
+    assert caught.value.unused.rows() == [("few", "x")]
+    assert result.height == frame.height
+
+
+@every_engine
+@pytest.mark.parametrize("least", [0.5, 1, 0.0])
+def test_a_match_rate_that_is_met_just_so(engine, least):
+    frame = pl.DataFrame({"clip_id": ["a", "a", "a", "b", None]})
+    keys = ["a", "b"][: 2 if least == 1 else 1] if least else ["x"]
+
+    result = joined(frame, scores_of(*((key, 1.0) for key in keys)), engine=engine, min_match_rate=least)
+
+    assert result.height == 5
+
+
+def test_rows_without_any_key_have_no_match_rate():
+    frame = pl.DataFrame({"clip_id": [None, " "]})
+
+    with pytest.raises(errors.MatchRateError, match=r"0\.0000 \(0 of 0 .*; no row has a key"):
+        pm.join_scores(frame, scores_of(("a", 1.0)), min_match_rate=0.1)
+    assert pm.join_scores(frame.clear(), scores_of(("a", 1.0)), min_match_rate=1).height == 0
+
+
+@pytest.mark.parametrize("least", [-0.1, 1.1, float("nan"), "0.9", True])
+def test_a_match_rate_that_is_no_share_is_refused(least):
+    with pytest.raises(errors.OptionError, match=r"^min_match_rate: .*; expected a share from 0 to 1$"):
+        pm.join_scores(pl.LazyFrame({"clip_id": ["a"]}), scores_of(("a", 1.0)), min_match_rate=least)
+    with pytest.raises(errors.OptionError, match=r"^min_match_rate: .*; expected a share from 0 to 1$"):
+        pm.join_labels(
+            pl.LazyFrame({"key": ["a"]}), pl.DataFrame({"key": ["a"], "mos": [1.0]}), min_match_rate=least
+        )
+
+
+# --- another reading: DuckDB and pandas ---------------------------------------------------------------
+
+BASENAMES = {"raw": "{}", "basename": r"regexp_extract({}, '[^/\\]*$')"}
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.sampled_from(["a", "b", "x/a", "y/a", "y/b", "z\\c", "c"])), max_size=9),
+    st.lists(st.sampled_from(["a", "b", "c", "x/a", "q/d"]), min_size=1, max_size=4, unique=True),
+    st.sampled_from(["raw", "basename"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_folding_and_match_rates_as_duckdb_and_pandas_count_them(values, scored, rule):
+    frame = pl.DataFrame({"clip_id": values}, schema={"clip_id": pl.String})
+    scores = scores_of(*((key, float(n)) for n, key in enumerate(scored)))
+    key = BASENAMES[rule]
+    features, evidence = frame.to_pandas(), scores.to_pandas()
+    duplicates = duckdb.sql(
+        f"select 1 from (select {key.format('key')} k from evidence) group by k having count(*) > 1"
+    ).fetchall()
+    [[folded]] = duckdb.sql(
+        f"""select coalesce(sum(n), 0) from (
+            select count(distinct clip_id) n from (select clip_id, {key.format("clip_id")} k from features)
+            where k is not null group by k
+        ) where n > 1"""
+    ).fetchall()
+    own = features["clip_id"].dropna()
+    if rule == "basename":
+        own, evidence["key"] = (
+            own.str.replace(r".*[/\\]", "", regex=True),
+            evidence["key"].str.replace(r".*[/\\]", "", regex=True),
+        )
+    distinct = set(own)
+    rate = len(distinct & set(evidence["key"])) / len(distinct) if distinct else float(not values)
+
+    def run(least=None, **options):
+        return pm.join_scores(frame, scores, key_normalize=rule, min_match_rate=least, **options)
+
+    if duplicates:
+        with pytest.raises(errors.DuplicateKeyError):
+            run()
+        return
+    if folded:
+        with pytest.raises(errors.FoldingError) as caught:
+            run()
+        assert caught.value.fields["offenders"]["text"].list.len().sum() == folded
+    result = run(rate, allow_folding=True)
+    if rate < 1:
+        with pytest.raises(errors.MatchRateError, match=f"match rate {rate:.4f} "):
+            run(rate + 1e-9, allow_folding=True)
+    by_pandas = features.assign(key=own).merge(evidence[["key", "score"]], on="key", how="left")["score"]
+    assert [None if is_nan(score) else score for score in by_pandas] == result[
+        "second_opinion_m_score"
+    ].to_list()
 
 
 # --- columns that exist -------------------------------------------------------------------------------

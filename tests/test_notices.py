@@ -140,7 +140,9 @@ def test_runs_warn_where_they_are_called():
 def test_the_command_line_says_it_once_in_its_own_words(command, said, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert main([*command, "--features", "f.parquet", "--out", "o.parquet", "--audit-json", "a.json"]) == 0
+        assert (
+            main([*command, "--features", "f.parquet", "--out", "o.parquet", "--audit-json", "a.json"]) == 0
+        )
 
     lines = capsys.readouterr().err.splitlines()
     assert lines[:-1] == [f"warning: {text}" for text in said]
