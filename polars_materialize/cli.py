@@ -41,7 +41,7 @@ from polars_materialize.signal_mix.options import SignalOptions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from polars_materialize.reports import SaliencyAudit, ScoreAudit
+    from polars_materialize.reports import LabelAudit, RefreshAudit, SaliencyAudit, ScoreAudit
 
 FAILURES = 10
 """How many clips without a result a single run shows."""
@@ -92,7 +92,7 @@ def second_opinion_table(
         audit = materialize_scores(
             features, entries, out, hashed=hashed, argv=argv, progress=progress, **options
         )
-    _say_hints(audit)
+    _say_warnings(audit)
     counts = " ".join(
         f"{c.column_prefix}={c.matched_rows}/{audit.input_rows}" for c in audit.competitors.values()
     )
@@ -102,11 +102,10 @@ def second_opinion_table(
     )
 
 
-def _say_hints(audit: ScoreAudit) -> None:
-    """Says why no row has a score of a scorer."""
-    for scorer, counts in audit.competitors.items():
-        if counts.hint is not None:
-            click.echo(f"note: {scorer}: {counts.hint}", err=True)
+def _say_warnings(audit: ScoreAudit | LabelAudit | RefreshAudit) -> None:
+    """Says what a reader should know before the table is used."""
+    for text in audit.warnings:
+        click.echo(f"warning: {text}", err=True)
 
 
 @second_opinion.command("batch")
@@ -140,6 +139,7 @@ def mos_labels_table(
     entries = [read_entry(entry, LabelFile, "--labels") for entry in labels]
     hashed = options["audit_json"] is not None  # nobody else would see the hashes
     audit = materialize_labels(features, entries, out, hashed=hashed, argv=argv, **options)
+    _say_warnings(audit)
     click.echo(
         f"MOS-label materialize: input_rows={audit.input_rows} matched_rows={audit.matched_rows} "
         f"missing_rows={audit.missing_rows} match_rate={audit.match_rate:.3f}",
@@ -270,8 +270,7 @@ def refresh_table(
             progress=progress,
             **options,
         )
-    if audit.scores is not None:
-        _say_hints(audit.scores)
+    _say_warnings(audit)
     if audit.saliency is not None:
         _say_failures(audit.saliency)
     click.echo(

@@ -28,7 +28,8 @@ HELP = {
     "label_scale": "The scale of the labels: auto, or LOW:HIGH such as 1:5 or 0:100.",
     "feature_key_regex": "What to take from a feature key: group 1 of the first match.",
     "label_key_regex": "What to take from a label key: group 1 of the first match.",
-    "min_match_rate": "The least share of the table's distinct keys that must have a label.",
+    "min_match_rate": "Refuse the join if a smaller share (0 to 1) of the table's distinct keys is matched.",
+    "allow_folding": "Allow different key values of a table to become one key.",
     "status_column": "The name of the status column.",
     "key_column": "The feature table's key column; else the first known name it has.",
     "score_key_field": "The sidecars' key field; else the first known name a row has.",
@@ -101,8 +102,8 @@ def struct_options(
                 kind |= {"type": click.Choice(get_args(hints[field.name])), "show_default": True}
             elif field.default is not None:
                 kind |= {"type": hints[field.name], "show_default": True}
-            elif int in get_args(hints[field.name]):
-                kind["type"] = int
+            elif number := {int, float}.intersection(get_args(hints[field.name])):
+                kind["type"] = number.pop()
             command = click.option(flag, **kind)(command)
         return command
 

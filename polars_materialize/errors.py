@@ -211,7 +211,7 @@ class KeyColumnError(MaterializeError):
 
 
 class FoldingError(MaterializeError):
-    """A guessed normalisation would make one key of different feature values."""
+    """A normalisation or a pattern would make one key of different values."""
 
     code = "folding"
 
@@ -309,11 +309,11 @@ class WorkersError(MaterializeError):
 
 
 class MatchRateError(MaterializeError):
-    """Too few of a table's clips have a label.
+    """Too few of a table's clips have a label, or a score.
 
     Attributes:
-        unmatched: The keys of the table without a label, with the count of their rows.
-        unused: The keys of labels that no row has.
+        unmatched: The keys of the table without one, with the count of their rows (and the scorer).
+        unused: The keys of labels or scores that no row has (and the scorer).
     """
 
     code = "match-rate"
@@ -342,7 +342,7 @@ class ColumnExistsError(MaterializeError):
 
 
 class PolicyError(MaterializeError):
-    """A policy of `fail` met what it forbids.
+    """A policy of `fail` met what it forbids, or one of `drop` would leave no row.
 
     Attributes:
         offenders: One row for each offending scorer and key, with the count of its table rows.
@@ -361,12 +361,12 @@ class PolicyError(MaterializeError):
 
 
 class MissingScoreError(PolicyError):
-    """`missing_policy="fail"`: rows of the table have no score."""
+    """Rows of the table have no score, and `missing_policy` forbids that, or would drop every row."""
 
     code = "missing-score"
 
 
 class BadScoreError(PolicyError):
-    """`bad_policy="fail"`: rows of the table have a score that its scorer marked as bad."""
+    """Rows have a score that its scorer marked as bad, and `bad_policy` forbids that, or would drop all."""
 
     code = "bad-score"

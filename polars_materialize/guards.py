@@ -6,6 +6,7 @@ counts the rest.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -15,43 +16,39 @@ from polars_materialize.errors import (
     BadScoreError,
     ColumnExistsError,
     FoldingError,
-    MatchRateError,
     MissingScoreError,
+    OptionError,
     counted,
     listing,
 )
-from polars_materialize.hints import suggest_match
+from polars_materialize.folding import count_folded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 
-def refuse_folding(keyed: pl.DataFrame, *, column: str) -> None:
-    """Refuses distinct key texts that a guessed normalisation made one key.
+def refuse_folding(folded: pl.DataFrame, *, rule: str, column: str, hint: str, of: str = "") -> None:
+    """Refuse different values that became one key.
 
     Args:
-        keyed: Distinct values of the feature table, with their `text` and `key`.
-        column: The feature table's key column, for the message.
+        folded: Each such `key` with the list of its values as `text`.
+        rule: What made the keys, in words.
+        column: The column that holds the values.
+        hint: What else would make both sides meet; no text if nothing would.
+        of: Whose column it is, in words, if not the feature table's.
 
     Raises:
         FoldingError: With examples.
     """
-    folded = (
-        keyed.filter(pl.col("key").is_not_null())
-        .group_by("key")
-        .agg(pl.col("text").unique().sort())
-        .filter(pl.col("text").list.len() > 1)
-        .sort("key")
-    )
     if folded.is_empty():
         return
+    values = counted(count_folded(folded), "different value")
     examples = "; ".join(
-        f"{listing(texts, limit=3)} would all be {key!r}" for key, texts in folded.head(3).iter_rows()
+        f"{listing(texts, limit=3)} would all be {key!r}" for key, texts in folded.head(2).iter_rows()
     )
     raise FoldingError(
-        f"key_normalize 'auto' takes the basename of {column!r}, and so would make "
-        f"{counted(folded.height, 'key')} of several values each: {examples}; "
-        "say 'raw' to keep them apart, or 'basename' or 'stem' if they are the same clip",
+        f"{rule} would make {counted(folded.height, 'key')} of {values} of {column!r}{of}: {examples}; "
+        f"{hint}{'; ' if hint else ''}expected a key for each value, or allow_folding if they are one clip",
         column=column,
         offenders=folded,
     )
@@ -74,53 +71,86 @@ def refuse_existing(existing: Sequence[str], added: Iterable[str], *, overwrite:
         )
 
 
-def refuse_match_rate(
-    keyed: pl.DataFrame, labels: pl.DataFrame, *, matched: int, total: int, least: float
-) -> None:
-    """Refuses a table of whose distinct keys too few have a label.
+@dataclass(frozen=True)
+class Coverage:
+    """How many of a table's distinct keys have evidence.
+
+    Attributes:
+        matched: How many have.
+        total: How many there are.
+        rows: The table's rows.
+    """
+
+    matched: int
+    total: int
+    rows: int
+
+    @property
+    def rate(self) -> float:
+        """The share that has evidence; 1 for a table without rows."""
+        return self.matched / self.total if self.total else float(self.rows == 0)
+
+    def said(self, noun: str) -> str:
+        """Say it in words; `noun` is what keys have."""
+        counts = f"{self.matched:,} of {self.total:,} distinct keys have a {noun}"
+        return f"match rate {self.rate:.4f} ({counts})"
+
+
+def low_match_rate(
+    keyed: pl.DataFrame, evidence: pl.DataFrame, coverage: Coverage, *, least: float, noun: str, hint: str
+) -> tuple[str, pl.DataFrame, pl.DataFrame]:
+    """Say that too few of a table's distinct keys have evidence, and show unmatched keys of both sides.
 
     Args:
         keyed: The table's distinct values, with their `key`, `rows` and whether they are `matched`.
-        labels: The labels, with their `key`.
-        matched: How many distinct keys have a label.
-        total: How many there are.
+        evidence: The labels or scores, with their `key`.
+        coverage: How many keys have some.
         least: The least share that must.
+        noun: What one of them is called.
+        hint: What would make more keys meet; no text if nothing would.
 
-    Raises:
-        MatchRateError: With the rate, the counts, and unmatched keys of both sides.
+    Returns:
+        The text, and the unmatched keys of both sides.
     """
-    rate = matched / total if total else float(keyed.is_empty())
-    if rate >= least:
-        return
     has_key = pl.col("key").is_not_null()
     lacking = keyed.filter(has_key & ~pl.col("matched")).group_by("key").agg(pl.col("rows").sum()).sort("key")
-    unused = labels.join(
+    unused = evidence.join(
         keyed, on="key", how="anti", nulls_equal=False, maintain_order="none", validate="m:m"
     ).sort("key")
     shown = listing(lacking.get_column("key").head(LISTED), total=lacking.height)
     others = listing(unused.get_column("key").head(LISTED), total=unused.height)
-    text = f"match rate {rate:.4f} ({matched:,} of {total:,} distinct keys have a label), expected {least:g}"
-    text += f"; without a label: {shown}" if shown else "; no row has a key"
-    text += f"; labels that no row has: {others}" if others else ""
-    hint = suggest_match(lacking.get_column("key"), unused.get_column("key"))
+    text = f"{coverage.said(noun)}, expected {least:g}"
+    text += f"; without a {noun}: {shown}" if shown else "; no row has a key"
+    text += f"; {noun}s that no row has: {others}" if others else ""
     text += f"; {hint}" if hint else ""
-    raise MatchRateError(text, lacking, unused.select("key"))
+    return text, lacking, unused.select("key")
+
+
+def check_match_rate(rate: float | None, *, option: str = "min_match_rate") -> None:
+    """Refuse a least match rate that is no share.
+
+    Raises:
+        OptionError: Says what was expected.
+    """
+    is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
+    if rate is not None and not (is_number and 0 <= rate <= 1):
+        raise OptionError(f"{option}: {rate!r}; expected a share from 0 to 1", option=option)
 
 
 def refuse_status(
     offenders: pl.DataFrame,
     *,
-    policy: str,
+    problem: str,
     what: str,
     error: type[MissingScoreError | BadScoreError],
     hint: Callable[[str], str | None],
 ) -> None:
-    """Refuses clips that a policy of `fail` forbids.
+    """Refuses clips that a policy forbids.
 
     Args:
         offenders: Columns `scorer`, `key` (null for rows without one) and `rows`.
-        policy: The option's name.
-        what: What is wrong with them, in words.
+        problem: The option, and what is wrong, in words.
+        what: What is wrong with the clips, in words.
         error: What to raise.
         hint: Says of a scorer why no row has a score of it.
     """
@@ -137,4 +167,4 @@ def refuse_status(
         why = hint(str(scorer))
         text += f" ({why})" if why else ""
         texts.append(text)
-    raise error(f"{policy} 'fail': {'; '.join(texts)}", offenders)
+    raise error(f"{problem}: {'; '.join(texts)}", offenders)

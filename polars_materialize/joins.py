@@ -19,11 +19,13 @@ import polars as pl
 
 from polars_materialize import guards, keys
 from polars_materialize.errors import OptionError, no_panics
+from polars_materialize.folding import count_folded, find_folded
 from polars_materialize.names import refuse_patterns, spare_names
+from polars_materialize.notices import Caller
 from polars_materialize.reports import KeyCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from polars_materialize.formats import KeyNormalize
 
@@ -71,15 +73,31 @@ class TableSide:
         columns: Mapping[str, pl.DataType],
         overwrite: bool,
         drops: bool = False,
+        hint: Callable[[], str] = str,
     ) -> TableSide:
         """Finds the key column, and refuses what the schema alone shows to be wrong.
+
+        Args:
+            schema: The table's schema.
+            name: What to call it in an error.
+            candidates: Names of key columns, best first.
+            asked: The column that the user named, if any.
+            option: What names it.
+            key_normalize: How its keys are normalised.
+            key_regex: What is taken from a key then.
+            columns: The new columns.
+            overwrite: Whether they may replace columns of the table.
+            drops: Whether rows may be dropped.
+            hint: Says which columns look like a key, if the table has none of the known names.
 
         Raises:
             KeyColumnError: If the table has no key column.
             ColumnExistsError: If it has one of the new columns, without `overwrite`.
         """
         refuse_patterns(schema, name)
-        key = keys.infer_key_column(schema.names(), candidates, asked=asked, table=name, option=option)
+        key = keys.infer_key_column(
+            schema.names(), candidates, asked=asked, table=name, option=option, hint=hint
+        )
         keys.key_text(pl.col(key), schema[key], name=key, table=name)
         guards.refuse_existing(schema.names(), columns, overwrite=overwrite, key=key)
         return cls(schema, key, name, key_normalize, key_regex, columns, drops)
@@ -108,25 +126,36 @@ class TableSide:
         values = lf.select(value=self._raw_key)
         return values.group_by("value").agg(rows=pl.len().cast(pl.Int64))
 
-    def keyed(self, values: pl.DataFrame) -> pl.DataFrame:
+    def keyed(self, values: pl.DataFrame, key_normalize: KeyNormalize | None = None) -> pl.DataFrame:
         """Distinct values with their `text` and their `key`, in the order of the text.
 
-        Raises:
-            FoldingError: If `auto`, which is a guess, makes one key of different values.
+        Args:
+            values: The distinct values.
+            key_normalize: Another rule than the table's.
         """
-        rule = keys.resolve_normalize(self.key_normalize, self.key)
+        rule = keys.resolve_normalize(key_normalize or self.key_normalize, self.key)
         text = keys.key_text(pl.col("value"), self.schema[self.key], name=self.key, table=self.name)
         key = keys.normalize_key(pl.col("text"), rule)
-        keyed = (
+        return (
             values.lazy()
             .with_columns(text=text)
             .with_columns(key=keys.extract_key(key, self.key_regex, option="feature_key_regex"))
             .sort("text", "value", nulls_last=True, maintain_order=True)
             .collect(engine="in-memory")
         )
-        if self.key_normalize == "auto" and rule != "raw" and self.key_regex is None:
-            guards.refuse_folding(keyed, column=self.key)
-        return keyed
+
+    @property
+    def rule(self) -> str:
+        """What makes keys, in words."""
+        rule = keys.resolve_normalize(self.key_normalize, self.key)
+        how = f"key_normalize {self.key_normalize!r}"
+        how += f" ({rule})" if self.key_normalize == "auto" else ""
+        return how if self.key_regex is None else f"{how} and feature_key_regex {self.key_regex!r}"
+
+    def find_folded(self, keyed: pl.DataFrame) -> pl.DataFrame:
+        """Find keys of several different values; see `folding.find_folded`."""
+        is_text = self.key_regex is None and keys.resolve_normalize(self.key_normalize, self.key) == "raw"
+        return find_folded(keyed.clear() if is_text else keyed)  # to look at every value takes its time
 
     def attach(self, lf: pl.LazyFrame, evidence: pl.LazyFrame) -> pl.LazyFrame:
         """The table with the new columns; replaced ones in their old places."""
@@ -179,6 +208,10 @@ class Evidence(Protocol):
     def frame(self) -> pl.DataFrame:
         """One row for each value that keeps its rows; see `Side.evidence_schema`."""
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a reader should know before the table is used."""
+
 
 class Plan(Protocol):
     """A join onto one table: everything but the table's rows."""
@@ -200,18 +233,24 @@ def join(frame: Frame, plan_of: Callable[[pl.Schema], Plan], when: Guards = "laz
     if when not in get_args(Guards):
         raise OptionError(f"guards: {when!r}; expected one of {' '.join(get_args(Guards))}", option="guards")
     lf = frame.lazy()
+    caller = Caller.find()
     with no_panics():
         plan = plan_of(lf.collect_schema())
         values = plan.side.distinct_values(lf)
+
+        @no_panics()
+        def evidence() -> pl.DataFrame:
+            found = plan.evidence(values.collect())
+            caller.warn(found.warnings)
+            return found.frame
+
         if isinstance(frame, pl.DataFrame):
-            return plan.side.attach(lf, plan.evidence(values.collect()).frame.lazy()).collect()
+            return plan.side.attach(lf, evidence().lazy()).collect()
         if when == "now":
-            return plan.side.attach(lf, plan.evidence(values.collect()).frame.lazy())
+            return plan.side.attach(lf, evidence().lazy())
     # Hidden from the optimiser, which would else keep all of a table that is itself a join in memory: it
     # would serve the key pass and the join from one cache (1.2 GB became 2.6 GB at 10 million rows).
-    read = no_panics()(lambda: plan.evidence(values.collect()).frame)
-    evidence = pl.defer(read, schema=plan.side.evidence_schema)
-    return plan.side.attach(lf, evidence)
+    return plan.side.attach(lf, pl.defer(evidence, schema=plan.side.evidence_schema))
 
 
 def collected(frame: pl.LazyFrame | pl.DataFrame) -> pl.DataFrame:
@@ -240,9 +279,9 @@ KEY_COUNTS = {
 """The counts of one side of a join, given its values' `text`, their `key`, and their `rows`."""
 
 
-def count_keys(keyed: pl.DataFrame) -> KeyCounts:
-    """Counts one side of a join; see `KEY_COUNTS`."""
-    return KeyCounts(**keyed.select(**KEY_COUNTS).row(0, named=True))
+def count_keys(keyed: pl.DataFrame, folded: pl.DataFrame) -> KeyCounts:
+    """Count one side of a join; see `KEY_COUNTS` and `folding.find_folded`."""
+    return KeyCounts(**keyed.select(**KEY_COUNTS).row(0, named=True), folded_values=count_folded(folded))
 
 
 def sum_rows(keyed: pl.DataFrame) -> int:

@@ -13,6 +13,7 @@ Null, blank, NaN, and text that a regex does not match, are *no key*: null.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal, get_args
 
 import polars as pl
@@ -22,7 +23,7 @@ from polars_materialize.formats import KeyNormalize
 from polars_materialize.names import LABEL_KEYS, SCORE_KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
     "KEY_NORMALIZE",
@@ -83,6 +84,11 @@ MEDIA_SUFFIXES = (
 REPORT_SUFFIXES = ("json", "jsonl", "ndjson", "csv", "txt", "log", "xml")
 """What `stem` takes off first where the key is the name of the sidecar file itself."""
 
+_WITHOUT_WIDTH = re.compile(
+    r"\\b\{[\w-]*\}|\\[AbBz<>]|\(\?[a-zA-Z-]*(?:P?<\w*>|:)?|[()^$|*+?]|\{[\d, ]*\}|\s"
+)
+"""What matches no character, or a blank; a pattern of nothing else gives no key."""
+
 FILE_WORDS = ("path", "file", "name", "src")
 """A column whose name holds one of these is taken by `auto` to hold file names."""
 
@@ -94,7 +100,7 @@ def infer_key_column(
     asked: str | None,
     table: str,
     option: str = "key_column",
-    hint: str = "",
+    hint: Callable[[], str] = str,
 ) -> str:
     """The column that holds a table's keys.
 
@@ -104,7 +110,7 @@ def infer_key_column(
         asked: The column that the user named, if any.
         table: What to call the table in an error.
         option: What names a column that has another name.
-        hint: What else an error may suggest.
+        hint: Gives what else an error may suggest.
 
     Raises:
         KeyColumnError: If the table has none of them.
@@ -132,7 +138,7 @@ def infer_key_column(
             return by_lower[candidate]
     has = f"it has {listing(columns)}" if columns else "it has no columns"
     raise KeyColumnError(
-        f"{table}: no key column; {has}; tried {' '.join(tried)}; name it with {option}{hint}",
+        f"{table}: no key column; {has}; tried {' '.join(tried)}; name it with {option}{hint()}",
         columns=list(columns),
         tried=tried,
     )
@@ -155,7 +161,7 @@ def check_regex(pattern: str, *, option: str) -> int:
 
     Raises:
         OptionError: If the pattern is not one of Rust's `regex` crate, which has no look-around and
-            no back-references.
+            no back-references, or if it can match empty text only.
 
     Example:
         >>> check_regex(r"(\\d+)\\.mp4$", option="key_regex"), check_regex(r"\\d+", option="key_regex")
@@ -172,6 +178,12 @@ def check_regex(pattern: str, *, option: str) -> int:
             option=option,
             pattern=pattern,
         ) from None
+    if not _WITHOUT_WIDTH.sub("", pattern):
+        raise OptionError(
+            f"{option}: {pattern!r} matches empty text only, which is no key",
+            option=option,
+            pattern=pattern,
+        )
     return 1 if isinstance(groups, pl.Struct) and groups.fields else 0
 
 
@@ -195,7 +207,9 @@ def key_text(column: pl.Expr, dtype: pl.DataType, *, name: str, table: str) -> p
     if dtype.is_integer():
         return column.cast(pl.String)
     if dtype.is_decimal():
-        return column.cast(pl.String).str.replace(r"\.0+$", "")
+        # What a number is called must not depend on the scale of its column.
+        digits = column.cast(pl.String).str.replace(r"(\.\d*?)0+$", "${1}")
+        return digits.str.strip_suffix(".")
     if dtype == pl.Null():
         return column.cast(pl.String)
     if dtype in (pl.String, pl.Categorical, pl.Enum):

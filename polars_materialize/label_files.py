@@ -270,7 +270,7 @@ def _key_and_mos(
             asked=entry.key_column,
             table=file.written,
             option="label_key_column",
-            hint=", or say the format (polars-materialize formats lists them)",
+            hint=lambda: ", or say the format (polars-materialize formats lists them)",
         )
     except KeyColumnError:
         # Without its MOS column a table is not known by its columns: then its key is not what is wrong.

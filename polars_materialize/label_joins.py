@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from polars_materialize import keys
 from polars_materialize.arguments import checked
-from polars_materialize.errors import OptionError
-from polars_materialize.guards import refuse_match_rate
+from polars_materialize.errors import MatchRateError, OptionError, TableError, counted, listing
+from polars_materialize.folding import find_folded
+from polars_materialize.guards import Coverage, check_match_rate, low_match_rate, refuse_folding
+from polars_materialize.hints import Hints, Keyed, likely_keys
 from polars_materialize.joins import (
     SOURCE,
     Frame,
@@ -22,11 +25,20 @@ from polars_materialize.joins import (
     join,
     sum_rows,
 )
-from polars_materialize.labels import EXTRAS, complete_labels, key_labels, parse_scale
+from polars_materialize.labels import (
+    EXTRAS,
+    KEY_RULE,
+    KeyedLabels,
+    complete_labels,
+    key_labels,
+    parse_scale,
+)
 from polars_materialize.names import is_pattern
 from polars_materialize.options import LabelOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from polars_materialize.formats import KeyNormalize
     from polars_materialize.reports import KeyCounts, LabelSource
 
@@ -43,6 +55,7 @@ class LabelEvidence:
         matched_keys: Its distinct keys with a label.
         unused_labels: The labels that met none of them.
         keys: The counts of the table's side.
+        warnings: What a reader should know before the table is used, in words.
     """
 
     frame: pl.DataFrame
@@ -52,11 +65,12 @@ class LabelEvidence:
     matched_keys: int
     unused_labels: int
     keys: KeyCounts
+    warnings: list[str]
 
     @property
     def match_rate(self) -> float:
         """The share of the table's distinct keys with a label; 1 for a table without rows."""
-        return self.matched_keys / self.total_keys if self.total_keys else float(self.rows == 0)
+        return Coverage(self.matched_keys, self.total_keys, self.rows).rate
 
 
 @dataclass(frozen=True)
@@ -66,14 +80,18 @@ class LabelPlan:
     Attributes:
         side: The feature table's side.
         options: The join's options.
+        long: The labels as they were read.
         labels: One label a key.
+        rows: The `text` and the `key` of every row of the label files.
         sources: What each label file gave.
         label_keys: The counts of the labels' side.
     """
 
     side: TableSide
     options: LabelOptions
+    long: pl.DataFrame
     labels: pl.DataFrame
+    rows: pl.DataFrame
     sources: list[LabelSource]
     label_keys: KeyCounts
 
@@ -81,10 +99,14 @@ class LabelPlan:
         """Attaches labels to distinct key values, and refuses too low a match rate.
 
         Raises:
-            FoldingError: If `auto` makes one key of different values.
+            FoldingError: If one key is made of different values, without `allow_folding`.
             MatchRateError: If fewer than `min_match_rate` of the distinct keys have a label.
         """
         keyed = self.side.keyed(values)
+        hints = self._hints(keyed)
+        folded = self.side.find_folded(keyed)
+        if folded.height and not self.options.allow_folding:
+            refuse_folding(folded, rule=self.side.rule, column=self.side.key, hint=hints.suggest("labels"))
         status = self.options.status_column
         labels = self.labels.select(
             "key", *(c for c in self.side.columns if c != status), matched=pl.lit(True)
@@ -99,15 +121,15 @@ class LabelPlan:
             validate="m:1",
         ).with_columns(pl.col("matched").fill_null(value=False))
         matched = wide.filter("matched")
-        counts = count_keys(keyed)
+        counts = count_keys(keyed, folded)
         matched_keys = matched.get_column("key").n_unique()
-        refuse_match_rate(
-            wide,
-            self.labels,
-            matched=matched_keys,
-            total=counts.distinct_keys,
-            least=self.options.min_match_rate,
-        )
+        coverage = Coverage(matched_keys, counts.distinct_keys, counts.rows)
+        least = self.options.min_match_rate
+        if coverage.rate < least:
+            hint = hints.suggest("labels")
+            raise MatchRateError(
+                *low_match_rate(wide, self.labels, coverage, least=least, noun="label", hint=hint)
+            )
         state = pl.when("matched").then(pl.lit("ok")).otherwise(pl.lit("missing-label"))
         new = {name: pl.col(name) for name in self.side.columns if name != status}
         new[status] = state
@@ -121,7 +143,22 @@ class LabelPlan:
             matched_keys=matched_keys,
             unused_labels=self.labels.height - matched_keys,
             keys=counts,
+            warnings=[] if matched_keys or not counts.rows else [f"labels: {hints.explain('labels')}"],
         )
+
+    def _hints(self, keyed: pl.DataFrame) -> Hints:
+        """What would make both sides meet, if they do not."""
+
+        def both(keyed: pl.DataFrame, rows: pl.DataFrame, labels: pl.DataFrame) -> Keyed:
+            has_label = pl.col("key").is_in(labels.get_column("key").implode())
+            return Keyed(keyed, {"labels": rows.filter(has_label)})
+
+        def make(rule: KeyNormalize) -> Keyed:
+            found, _ = _key_labels(self.long, rule, allow_folding=self.options.allow_folding)
+            values = keyed.select("value", "rows")
+            return both(self.side.keyed(values, rule), found.rows, found.labels)
+
+        return Hints(both(keyed, self.rows, self.labels), make, "label")
 
 
 @checked
@@ -133,6 +170,7 @@ def join_labels(
     key_normalize: KeyNormalize = "auto",
     feature_key_regex: str | None = None,
     min_match_rate: float = 0.95,
+    allow_folding: bool = False,
     status_column: str = "mos_label_status",
     overwrite: bool = False,
     guards: Guards = "lazy",
@@ -152,6 +190,8 @@ def join_labels(
         feature_key_regex: What to take from a normalised feature key: the first group of the first match, or
             all of the match if the pattern has no group. No match is no key.
         min_match_rate: The least share of the table's distinct keys that must have a label, 0 to 1.
+        allow_folding: Whether different values of the key column, or of the label files, may become one key,
+            whose label they share.
         status_column: The name of the status column.
         overwrite: Replace columns that the table already has, in place.
         guards: When the keys of a lazy table are looked at: `lazy`, when the result is collected; `now`, at
@@ -169,8 +209,12 @@ def join_labels(
         ColumnExistsError: If it has one of the new columns, without `overwrite`.
         LabelError: If a label with a key has no MOS, or one outside of its scale.
         DuplicateKeyError: If one key has different labels.
-        FoldingError: On collecting, if `auto` would make one key of different feature values.
+        FoldingError: If one key is made of different values of the label files, or, on collecting, of
+            different feature values, without `allow_folding`.
         MatchRateError: On collecting, if too few keys have a label.
+
+    Warns:
+        MatchWarning: On collecting, if no row has a label and `min_match_rate` allows that.
 
     Example:
         >>> features = pl.LazyFrame({"clip_id": ["a", "a", "b"], "vmaf": [90.0, 91.0, 40.0]})
@@ -184,14 +228,23 @@ def join_labels(
         key_normalize=key_normalize,
         feature_key_regex=feature_key_regex,
         min_match_rate=min_match_rate,
+        allow_folding=allow_folding,
         status_column=status_column,
         overwrite=overwrite,
     )
-    return join(frame, lambda schema: plan_labels(schema, labels, options, table="the feature table"), guards)
+    # A lazy table is not looked at before it is collected, not even by an error.
+    rows = frame.lazy if isinstance(frame, pl.DataFrame) else None
+    plan = partial(plan_labels, labels=labels, options=options, table="the feature table", rows=rows)
+    return join(frame, plan, guards)
 
 
 def plan_labels(
-    schema: pl.Schema, labels: pl.LazyFrame | pl.DataFrame, options: LabelOptions, *, table: str
+    schema: pl.Schema,
+    labels: pl.LazyFrame | pl.DataFrame,
+    options: LabelOptions,
+    *,
+    table: str,
+    rows: Callable[[], pl.LazyFrame] | None = None,
 ) -> LabelPlan:
     """Checks all of a join that the table's schema and the labels alone can tell.
 
@@ -200,9 +253,11 @@ def plan_labels(
         labels: The labels; collected here.
         options: The join's options.
         table: What to call the feature table in an error.
+        rows: Gives the feature table, where an error may look at it.
     """
     check_label_options(options)
-    keyed = key_labels(complete_labels(collected(labels)), options.key_normalize)
+    long = complete_labels(collected(labels))
+    keyed, folded = _key_labels(long, options.key_normalize, allow_folding=options.allow_folding)
     one_each = _ratings_as_integers(keyed.labels).with_columns(mos_label_source=pl.col("source").cast(SOURCE))
     extras = {name: one_each.schema[name] for name in EXTRAS if one_each.get_column(name).count()}
     side = TableSide.of(
@@ -221,9 +276,55 @@ def plan_labels(
             **extras,
         },
         overwrite=options.overwrite,
+        hint=partial(
+            likely_keys,
+            rows,
+            lambda: one_each.get_column("key"),
+            key_normalize=options.key_normalize,
+            key_regex=options.feature_key_regex,
+        ),
     )
-    counts = count_keys(keyed.rows.with_columns(rows=pl.lit(1)))
-    return LabelPlan(side, options, one_each, keyed.sources, counts)
+    counts = count_keys(keyed.rows.with_columns(rows=pl.lit(1)), folded)
+    return LabelPlan(side, options, long, one_each, keyed.rows, keyed.sources, counts)
+
+
+def _key_labels(
+    long: pl.DataFrame, rule: KeyNormalize, *, allow_folding: bool
+) -> tuple[KeyedLabels, pl.DataFrame]:
+    """Make one label a key, and find the keys of several values.
+
+    Raises:
+        FoldingError: If there are such keys, without `allow_folding`.
+        TableError: If there is no label.
+    """
+    keyed = key_labels(long, rule)
+    folded = find_folded(keyed.rows, KEY_RULE)
+    if folded.height and not allow_folding:
+        _refuse_folding(keyed, folded, rule)
+    if keyed.labels.is_empty():
+        _refuse_none(keyed)
+    return keyed, folded
+
+
+def _refuse_folding(keyed: KeyedLabels, folded: pl.DataFrame, key_normalize: KeyNormalize) -> None:
+    """Refuse labels of which one key would be made of different values, though they are equal."""
+    own = keyed.rows.filter(pl.col("key") == folded.item(0, "key"))
+    column, rule, regex = own.select(KEY_RULE).row(0)
+    how = f"key_normalize {rule or key_normalize!r}"
+    how += f" and the key pattern {regex!r}" if regex else ""
+    refuse_folding(folded, rule=how, column=column, hint="", of=" of the labels")
+
+
+def _refuse_none(keyed: KeyedLabels) -> None:
+    """Refuse label files that hold no label for any key."""
+    rows = sum(source.rows for source in keyed.sources)
+    lacks = "a key" if keyed.rows.get_column("key").null_count() == rows else "a label and a key"
+    where = keyed.sources[0].path if len(keyed.sources) == 1 else "labels"
+    patterns = keyed.rows.get_column("key_regex").drop_nulls().unique().sort()
+    hint = f"; the key pattern is {listing(patterns, limit=1)}" if patterns.len() else ""
+    examples = listing(keyed.rows.get_column("text").drop_nulls().unique().sort().head(3), limit=3)
+    shown = f", such as {examples}" if examples else ""
+    raise TableError(where, f"none of {counted(rows, 'row')} has {lacks}{shown}{hint}")
 
 
 def _ratings_as_integers(labels: pl.DataFrame) -> pl.DataFrame:
@@ -246,11 +347,7 @@ def check_label_options(options: LabelOptions) -> None:
         pattern = getattr(options, option)
         if pattern is not None:
             keys.check_regex(pattern, option=option)
-    if not 0 <= options.min_match_rate <= 1:
-        raise OptionError(
-            f"min_match_rate: {options.min_match_rate!r}; expected a share from 0 to 1",
-            option="min_match_rate",
-        )
+    check_match_rate(options.min_match_rate)
     taken = {"mos", "mos_raw_0_100", "mos_label_source", *EXTRAS}
     name = options.status_column
     if not name.strip() or name in taken or is_pattern(name):

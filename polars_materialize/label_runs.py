@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,6 +17,7 @@ from polars_materialize.label_files import (
     read_labels,
 )
 from polars_materialize.label_joins import LabelEvidence, LabelPlan, check_label_options, plan_labels
+from polars_materialize.notices import Caller
 from polars_materialize.options import LabelFile, LabelLike, LabelTable
 from polars_materialize.reports import LabelAudit, LabelKeyCounts
 from polars_materialize.runs import (
@@ -55,6 +57,7 @@ def materialize_labels(
     feature_key_regex: str | None = None,
     label_key_regex: str | None = None,
     min_match_rate: float = 0.95,
+    allow_folding: bool = False,
     status_column: str = "mos_label_status",
     overwrite: bool = False,
     storage_options: StorageOptions | None = None,
@@ -80,6 +83,7 @@ def materialize_labels(
         feature_key_regex: See `join_labels`.
         label_key_regex: See `scan_labels`.
         min_match_rate: See `join_labels`.
+        allow_folding: See `join_labels`.
         status_column: See `join_labels`.
         overwrite: Replace columns that the feature table already has. (An older `out` is always replaced.)
         storage_options: See `scan_table`; never written anywhere.
@@ -93,6 +97,9 @@ def materialize_labels(
         MaterializeError: Whatever `scan_table`, `scan_labels`, `join_labels` and `sink_table` raise.
         OutputError: If an output is also an input.
         InputChangedError: If an input changed during the run.
+
+    Warns:
+        MatchWarning: If no row has a label and `min_match_rate` allows that; the audit says so too.
 
     Example:
         >>> from pathlib import Path
@@ -119,6 +126,7 @@ def materialize_labels(
         feature_key_regex=feature_key_regex,
         label_key_regex=label_key_regex,
         min_match_rate=min_match_rate,
+        allow_folding=allow_folding,
         status_column=status_column,
         overwrite=overwrite,
     )
@@ -126,7 +134,10 @@ def materialize_labels(
     with single_run(
         entrypoint, argv=argv, base_dir=base_dir, hashed=hashed, storage_options=storage_options
     ) as context:
-        return run_label_table(table, context)
+        audit = run_label_table(table, context)
+    if not argv:  # the command line says it itself
+        Caller.find().warn(audit.warnings)
+    return audit
 
 
 def run_label_table(table: LabelTable, context: Context) -> LabelAudit:
@@ -142,7 +153,9 @@ def label_part(table: LabelTable, context: Context) -> Part[LabelPlan, LabelEvid
 
     def plan(schema: pl.Schema) -> LabelPlan:
         labels = context.read(found, lambda: read_labels(found))
-        return plan_labels(schema, labels, table, table=table.features)
+        return plan_labels(
+            schema, labels, table, table=table.features, rows=partial(context.rows, table.features)
+        )
 
     def audit(plan: LabelPlan, evidence: LabelEvidence) -> LabelAudit:
         return LabelAudit(
@@ -169,6 +182,7 @@ def label_part(table: LabelTable, context: Context) -> Part[LabelPlan, LabelEvid
             label_sources=plan.sources,
             keys=LabelKeyCounts(**msgspec.structs.asdict(evidence.keys), labels=plan.label_keys),
             run_provenance={},
+            warnings=evidence.warnings,
         )
 
     files = [(file.written, file.path) for _, parts in found for file in parts]

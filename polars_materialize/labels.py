@@ -50,6 +50,8 @@ CLEARLY_HUNDRED = 10
 """Only a largest value above this shows that a file is on 0 to 100."""
 CHOICES = ["source", "scale", "key_column", "key_normalize", "key_regex", "mos_column", "format"]
 """What is one for all rows that were read from a file in one way."""
+KEY_RULE = ("key_column", "key_normalize", "key_regex")
+"""The columns that say how the key of a label is made."""
 LABEL_SCHEMA = pl.Schema(
     {
         "key": pl.String,
@@ -152,7 +154,7 @@ class KeyedLabels:
     Attributes:
         labels: `key`, `mos` (1 to 5), `mos_raw_0_100`, `source` and the extras; one row a key.
         sources: What each file gave.
-        rows: The `text` and the `key` (null if it has none) of every row of the files, for counting.
+        rows: The `text` and the `key` (null if it has none) of every row of the files, and `KEY_RULE`.
     """
 
     labels: pl.DataFrame
@@ -203,14 +205,13 @@ def key_labels(labels: pl.DataFrame, key_normalize: KeyNormalize) -> KeyedLabels
     return KeyedLabels(
         labels=one_each.select("key", "mos", "mos_raw_0_100", "source", *EXTRAS),
         sources=sources,
-        rows=every.select("text", "key"),
+        rows=every.select("text", "key", *KEY_RULE),
     )
 
 
 def _with_keys(file: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFrame:
     """One file's rows with their normalised `key`, and what it was made of as `text`."""
-    by = ["key_column", "key_normalize", "key_regex"]
-    column, own, regex = file.select(by).row(0) if file.height else (None, None, None)
+    column, own, regex = file.select(KEY_RULE).row(0) if file.height else (None, None, None)
     rule = keys.resolve_normalize(own or key_normalize, column or "")
     key = keys.extract_key(keys.normalize_key(pl.col("key"), rule), regex, option="label_key_regex")
     return file.with_columns(text="key", key=key)

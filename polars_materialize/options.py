@@ -31,6 +31,8 @@ class ScoreOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         key_normalize: How keys become comparable: `auto`, `raw`, `basename`, `stem`.
         missing_policy: Rows without a score: `mark`, `drop`, `fail`.
         bad_policy: Rows whose score is marked as bad: `mark`, `drop`, `fail`.
+        min_match_rate: The least share of the table's distinct keys that each scorer must have, 0 to 1.
+        allow_folding: Whether different values of the key column may become one key.
         prefix: What the names of the new columns begin with.
         overwrite: Whether columns that exist are replaced.
     """
@@ -41,6 +43,8 @@ class ScoreOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     key_normalize: KeyNormalize = "auto"
     missing_policy: Policy = "mark"
     bad_policy: Policy = "mark"
+    min_match_rate: float | None = None
+    allow_folding: bool = False
     prefix: str = "second_opinion"
     overwrite: bool = False
 
@@ -130,6 +134,7 @@ class LabelOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         feature_key_regex: What to take from a feature key: the first group of the first match.
         label_key_regex: What to take from a label key, likewise.
         min_match_rate: The least share of the table's distinct keys that must have a label, 0 to 1.
+        allow_folding: Whether different values of one side may become one key.
         status_column: The name of the status column.
         overwrite: Whether columns that exist are replaced.
     """
@@ -142,6 +147,7 @@ class LabelOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     feature_key_regex: str | None = None
     label_key_regex: str | None = None
     min_match_rate: float = 0.95
+    allow_folding: bool = False
     status_column: str = "mos_label_status"
     overwrite: bool = False
 

@@ -11,6 +11,7 @@ from polars_materialize.arguments import checked
 from polars_materialize.errors import OptionError
 from polars_materialize.label_files import list_labels
 from polars_materialize.label_runs import check_label_part, label_part
+from polars_materialize.notices import Caller
 from polars_materialize.options import (
     LabelPart,
     LabelTable,
@@ -135,7 +136,10 @@ def refresh_table(
         executor=executor,
         storage_options=storage_options,
     ) as context:
-        return run_refresh_table(table, context)
+        audit = run_refresh_table(table, context)
+    if not argv:  # the command line says it itself
+        Caller.find().warn(audit.warnings)
+    return audit
 
 
 def run_refresh_table(table: RefreshTable, context: Context) -> RefreshAudit:
@@ -159,6 +163,7 @@ def run_refresh_table(table: RefreshTable, context: Context) -> RefreshAudit:
             saliency=saliency,
             run_provenance=provenance,
             shards=shards,
+            warnings=[text for one in audits for text in one.warnings],
         )
 
     return run_table(table, context, Run("features", "out", parts, audit))

@@ -21,12 +21,14 @@ class KeyCounts(msgspec.Struct, frozen=True):
         rows_without_key: Rows that are null, blank or NaN, or that a regex does not match.
         distinct_values: Distinct values as text, blank ones aside.
         distinct_keys: Distinct keys made of them.
+        folded_values: Distinct values that share their key with another value.
     """
 
     rows: int
     rows_without_key: int
     distinct_values: int
     distinct_keys: int
+    folded_values: int
 
 
 class ScoreKeyCounts(KeyCounts, frozen=True):
@@ -88,6 +90,9 @@ class ScorerCounts(msgspec.Struct, frozen=True):
         missing_rows: Rows without a score.
         bad_rows: Rows with a score whose status is `bad`.
         unused_scores: Scores that no row has the key of.
+        total_feature_keys: The distinct keys of the feature table.
+        matched_feature_keys: How many of them have a score, be it `ok` or `bad`.
+        match_rate: `matched_feature_keys / total_feature_keys`; 1 for a table without rows.
         replaced_scores: Scores before those that were taken, where sidecars have `duplicates: last`.
         formats: The formats that its sidecars were read as, if not by the generic rule.
         fields: The fields that its scores were read from; sidecars with the same ones are counted together.
@@ -101,6 +106,9 @@ class ScorerCounts(msgspec.Struct, frozen=True):
     missing_rows: int
     bad_rows: int
     unused_scores: int
+    total_feature_keys: int
+    matched_feature_keys: int
+    match_rate: float
     replaced_scores: int = 0
     formats: list[str] = []
     hint: str | None = None

@@ -138,6 +138,10 @@ class Context:
         """As `locate`, for what can be on this machine only."""
         return written, Path(written) if self.base_dir is None else self.base_dir / written
 
+    def rows(self, written: str) -> pl.LazyFrame:
+        """The rows of a feature table, for an error that looks at it again."""
+        return open_table(find_shards(written, self.base_dir, self.storage_options)).whole()
+
     def find(self, written: str) -> list[File]:
         """The files that a path, a url or a glob of them means."""
         return find(written, self.base_dir, storage_options=self.storage_options)

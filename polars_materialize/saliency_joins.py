@@ -244,6 +244,7 @@ class SaliencyEvidence:
         frames: How many frames were measured.
         geometry_mismatch_rows: Rows that give a clip another geometry than its own.
         failures: The clips without a result; the first of them.
+        warnings: None; the failures say it all.
     """
 
     frame: pl.DataFrame
@@ -251,6 +252,7 @@ class SaliencyEvidence:
     clips: ClipCounts
     geometry_mismatch_rows: int
     failures: list[ClipFailure]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from polars_materialize.arguments import checked
 from polars_materialize.errors import OptionError
+from polars_materialize.notices import Caller
 from polars_materialize.options import ScoreTable, Sidecar, SidecarLike
 from polars_materialize.reports import ScoreAudit
 from polars_materialize.runs import (
@@ -52,6 +54,8 @@ def materialize_scores(
     key_normalize: KeyNormalize = "auto",
     missing_policy: Policy = "mark",
     bad_policy: Policy = "mark",
+    min_match_rate: float | None = None,
+    allow_folding: bool = False,
     prefix: str = "second_opinion",
     overwrite: bool = False,
     storage_options: StorageOptions | None = None,
@@ -77,6 +81,8 @@ def materialize_scores(
         key_normalize: See `join_scores`.
         missing_policy: See `join_scores`.
         bad_policy: See `join_scores`.
+        min_match_rate: See `join_scores`.
+        allow_folding: See `join_scores`.
         prefix: See `join_scores`.
         overwrite: Replace columns that the feature table already has. (An older `out` is always replaced.)
         storage_options: See `scan_table`; never written anywhere.
@@ -91,6 +97,9 @@ def materialize_scores(
         MaterializeError: Whatever `scan_table`, `scan_scores`, `join_scores` and `sink_table` raise.
         OutputError: If an output is also an input.
         InputChangedError: If an input changed during the run.
+
+    Warns:
+        MatchWarning: If a scorer meets no row, or few; the audit says so too.
 
     Example:
         >>> from pathlib import Path
@@ -115,6 +124,8 @@ def materialize_scores(
         key_normalize=key_normalize,
         missing_policy=missing_policy,
         bad_policy=bad_policy,
+        min_match_rate=min_match_rate,
+        allow_folding=allow_folding,
         prefix=prefix,
         overwrite=overwrite,
     )
@@ -127,7 +138,10 @@ def materialize_scores(
         progress=progress,
         storage_options=storage_options,
     ) as context:
-        return run_score_table(table, context)
+        audit = run_score_table(table, context)
+    if not argv:  # the command line says it itself
+        Caller.find().warn(audit.warnings)
+    return audit
 
 
 def run_score_table(table: ScoreTable, context: Context) -> ScoreAudit:
@@ -146,7 +160,9 @@ def score_part(table: ScoreTable, context: Context) -> Part[ScorePlan, ScoreEvid
         scores = context.read(
             sidecars, lambda: read_scores(sidecars, **fields, progress=context.progress), *fields.values()
         )
-        return plan_scores(schema, scores, table, table=table.features)
+        return plan_scores(
+            schema, scores, table, table=table.features, rows=partial(context.rows, table.features)
+        )
 
     def audit(plan: ScorePlan, evidence: ScoreEvidence) -> ScoreAudit:
         return ScoreAudit(
@@ -161,6 +177,7 @@ def score_part(table: ScoreTable, context: Context) -> Part[ScorePlan, ScoreEvid
             competitors=evidence.competitors,
             keys=evidence.keys,
             run_provenance={},
+            warnings=evidence.warnings,
         )
 
     files = [(file.written, file.path) for _, found in sidecars for file in found]

@@ -296,7 +296,7 @@ def _may_be_key(field: Field) -> bool:
 
 
 def opinion(names: Iterable[str], rules: Rules) -> str | None:
-    """Find a name that says that `mos` beside it is what people said of the clip, where no score was named."""
+    """Find a name that says that `mos` beside it is a human label, where no score was named."""
     if rules.score is not SCORE_FIELDS:
         return None
     return min((name for name in names if name.lower().startswith(("pred", "gt"))), default=None)

@@ -59,6 +59,7 @@ class Labels:
     scales: dict[str, str]
     reasons: set[str]
     texts: set[str] = field(default_factory=set)
+    pairs: dict[tuple, list] = field(default_factory=dict)
     rows: int = 0
 
 
@@ -106,6 +107,7 @@ def read(files, key_normalize):
                 labels.reasons.add("label")
             labels.rows += 1
             labels.texts |= {text} - {None}
+            labels.pairs.setdefault((key_column, file.key_regex), []).append((text, key))
             if key is None:
                 labels.without_key += 1
             else:
@@ -163,6 +165,7 @@ def join(
     key_normalize="auto",
     feature_key_regex=None,
     min_match_rate=0.95,
+    allow_folding=False,
     status_column="mos_label_status",
 ):
     """Joins labels onto rows; raises `Refused` with every reason there is, joined by commas."""
@@ -172,10 +175,11 @@ def join(
     keys = [search(key, feature_key_regex) for key in normal]
     reasons = set(labels.reasons)
 
-    pairs = {(text, key) for text, key in zip(texts, keys, strict=True) if key is not None}
-    folded = len(pairs) != len({key for _, key in pairs})
-    if key_normalize == "auto" and feature_key_regex is None and folded:
+    folded = oracle.folded_values(zip(texts, keys, strict=True))
+    if (folded or any(map(oracle.folded_values, labels.pairs.values()))) and not allow_folding:
         reasons.add("folding")
+    if not labels.by_key:
+        reasons.add("table")
     wanted = set(keys) - {None}
     matched = wanted & set(labels.by_key)
     rate = len(matched) / len(wanted) if wanted else float(not rows)
@@ -213,6 +217,7 @@ def join(
             "rows_without_key": keys.count(None),
             "distinct_values": len(set(texts) - {None}),
             "distinct_keys": len(wanted),
+            "folded_values": folded,
         },
     }
     return Joined(out, present, audit)

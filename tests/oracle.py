@@ -12,6 +12,7 @@ import math
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 SCORE_KEYS = [
@@ -62,6 +63,8 @@ def key_text(value):
         return None
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, Decimal):
+        return str(int(value)) if value == int(value) else f"{value.normalize():f}"
     if isinstance(value, float):
         if math.isnan(value):
             return None
@@ -312,6 +315,8 @@ def join(
     key_normalize="auto",
     missing_policy="mark",
     bad_policy="mark",
+    min_match_rate=None,
+    allow_folding=False,
     prefix="second_opinion",
 ):
     """Joins scores onto rows, or gives the code of every error that it may be refused with."""
@@ -331,9 +336,10 @@ def join(
 
     texts = [key_text(row[key_column]) for row in rows]
     keys = [make_key(row[key_column], key_normalize, key_column) for row in rows]
-    pairs = {(text, key) for text, key in zip(texts, keys, strict=True) if key is not None}
-    if key_normalize == "auto" and len(pairs) != len({key for _, key in pairs}):
+    folded = folded_values(zip(texts, keys, strict=True))
+    if folded and not allow_folding:
         reasons.add("folding")
+    wanted = set(keys) - {None}
 
     out, competitors = [], {}
     for scorer in scorers:
@@ -347,11 +353,13 @@ def join(
             "missing_rows": states.count("missing"),
             "bad_rows": states.count("bad"),
             "unused_scores": len(set(own) - set(keys)),
+            "total_feature_keys": len(wanted),
+            "matched_feature_keys": len(set(own) & wanted),
+            "match_rate": len(set(own) & wanted) / len(wanted) if wanted else float(not rows),
         }
-        if missing_policy == "fail" and "missing" in states:
-            reasons.add("missing-score")
-        if bad_policy == "fail" and "bad" in states:
-            reasons.add("bad-score")
+        reasons |= refusals(
+            states, competitors[scorer]["match_rate"], missing_policy, bad_policy, min_match_rate
+        )
     if reasons:
         return Joined(reasons)
 
@@ -363,13 +371,36 @@ def join(
         if not dropped & {score.status if score else "missing" for score in found.values()}:
             new = [five_columns(f"{prefix}_{slug(scorer)}", score) for scorer, score in found.items()]
             out.append({**row, **{name: value for columns in new for name, value in columns.items()}})
+    if rows and not out:
+        lacks = any((scorer, key) not in table for scorer in scorers for key in keys)
+        return Joined({"missing-score" if "missing" in dropped and lacks else "bad-score"})
     counts = {
         "rows": len(rows),
         "rows_without_key": keys.count(None),
         "distinct_values": len(set(texts) - {None}),
-        "distinct_keys": len(set(keys) - {None}),
+        "distinct_keys": len(wanted),
+        "folded_values": folded,
     }
     return Joined(set(), out, competitors, counts, len(rows))
+
+
+def refusals(states, rate, missing_policy, bad_policy, min_match_rate):
+    """Why one scorer's scores may be refused, given the status of each row."""
+    reasons = {
+        "match-rate": min_match_rate is not None and rate < min_match_rate,
+        "missing-score": missing_policy == "fail" and "missing" in states,
+        "bad-score": bad_policy == "fail" and "bad" in states,
+    }
+    return {reason for reason, holds in reasons.items() if holds}
+
+
+def folded_values(pairs):
+    """How many texts share their key with another text."""
+    texts = {}
+    for text, key in pairs:
+        if key is not None:
+            texts.setdefault(key, set()).add(text)
+    return sum(len(own) for own in texts.values() if len(own) > 1)
 
 
 def five_columns(prefix, score):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import duckdb
 import oracle
 import polars as pl
 import pytest
@@ -169,6 +171,8 @@ def test_other_columns_come_through_as_they_are(engine):
         pl.Series([1, 2, None], dtype=pl.UInt64),
         pl.Series([1.0, 2.0, None], dtype=pl.Float64),
         pl.Series([1.0, 2.0, float("nan")], dtype=pl.Float32),
+        pl.Series([Decimal(1), Decimal(2), None], dtype=pl.Decimal(5, 0)),
+        pl.Series([Decimal("1.000"), Decimal("2"), None], dtype=pl.Decimal(38, 3)),
         pl.Series(["1", " 2\t", " "], dtype=pl.String),
         pl.Series(["1", "2", None], dtype=pl.Categorical),
         pl.Series(["1", "2", None], dtype=pl.Enum(["2", "1"])),
@@ -249,7 +253,7 @@ def test_explicit_rules(engine, rule, expected):
     scores = {"raw": ("t_20.0", 3.0), "basename": ("y/a.mp4", 1.0), "stem": ("a.yuv", 1.0)}[rule]
     frame = pl.DataFrame({"path": ["d/a.mp4", "e\\a.mp4", "t_20.0"]})
 
-    result = joined(frame, scores_of(scores), engine=engine, key_normalize=rule)
+    result = joined(frame, scores_of(scores), engine=engine, key_normalize=rule, allow_folding=True)
 
     assert result["second_opinion_m_score"].to_list() == expected
 
@@ -375,25 +379,62 @@ def test_fail_policies_pass_when_all_is_well():
     assert result["second_opinion_m_score"].to_list() == [1.0, 2.0, 2.0]
 
 
+FOLDING = {
+    "auto": (["one/clip.mp4", "two/clip.mp4", "three/other.mp4"], "clip.mp4"),
+    "basename": (["one/clip.mp4", "two\\clip.mp4", "three/other.mp4"], "clip.mp4"),
+    "stem": (["one/clip.mp4", "clip.yuv", "three/other.mp4"], "clip"),
+}
+
+
 @every_engine
-def test_folding_is_refused_under_auto_with_examples(engine):
-    frame = pl.DataFrame({"path": ["one/clip.mp4", "two/clip.mp4", "three/other.mp4"]})
+@pytest.mark.parametrize("rule", FOLDING)
+@pytest.mark.parametrize("scored", [True, False])
+def test_folding_is_refused_under_every_rule_with_examples(engine, rule, scored):
+    values, key = FOLDING[rule]
+    frame = pl.DataFrame({"path": [*values, values[0]]})
 
     with pytest.raises(errors.FoldingError) as caught:
-        joined(frame, scores_of(("clip.mp4", 1.0)), engine=engine)
+        joined(frame, scores_of((key if scored else "x", 1.0)), engine=engine, key_normalize=rule)
 
     text = str(caught.value)
-    assert all(word in text for word in ("'one/clip.mp4'", "'two/clip.mp4'", "'clip.mp4'"))
+    assert f"1 key of 2 different values of 'path': {', '.join(map(repr, sorted(values[:2])))}" in text
+    assert f"would all be {key!r}" in text
+    assert f"key_normalize {rule!r}" in text
     assert "other" not in text
+    assert caught.value.fields["offenders"].rows() == [(key, sorted(values[:2]))]
 
 
-@pytest.mark.parametrize("rule", ["basename", "stem"])
-def test_folding_is_allowed_when_asked_for(rule):
-    frame = pl.DataFrame({"path": ["one/clip.mp4", "two/clip.mp4"]})
+def test_an_error_of_folding_shows_two_keys_and_counts_the_rest():
+    paths = [f"{folder}/{clip}" for clip in range(30) for folder in "abcde"]
 
-    result = pm.join_scores(frame, scores_of(("clip.mp4", 1.0)), key_normalize=rule)
+    with pytest.raises(errors.FoldingError) as caught:
+        pm.join_scores(pl.DataFrame({"path": paths}), scores_of(("0", 1.0)))
 
-    assert result["second_opinion_m_score"].to_list() == [1.0, 1.0]
+    text = str(caught.value)
+    assert "30 keys of 150 different values" in text
+    assert "'a/0', 'b/0', 'c/0' and 2 more would all be '0'; 'a/1'" in text
+    assert "a/10" not in text
+    assert len(text) < 400
+
+
+@every_engine
+@pytest.mark.parametrize("rule", FOLDING)
+def test_folding_is_allowed_when_asked_for(engine, rule):
+    values, key = FOLDING[rule]
+    frame = pl.DataFrame({"path": values})
+
+    result = joined(frame, scores_of((key, 1.0)), engine=engine, key_normalize=rule, allow_folding=True)
+
+    assert result["second_opinion_m_score"].to_list() == [1.0, 1.0, None]
+
+
+@every_engine
+def test_spaces_and_unicode_forms_are_no_folding(engine):
+    frame = pl.DataFrame({"path": ["a/caf\u00e9", " a/cafe\u0301", "a/caf\u00e9\t", "a/x"]})
+
+    result = joined(frame, scores_of(("caf\u00e9", 1.0)), engine=engine)
+
+    assert result["second_opinion_m_score"].to_list() == [1.0, 1.0, 1.0, None]
 
 
 def test_repeated_values_are_no_folding():
@@ -410,6 +451,121 @@ def test_an_id_column_does_not_fold_under_auto():
     result = pm.join_scores(frame, scores_of(("one/clip.mp4", 1.0)))
 
     assert result["second_opinion_m_score"].to_list() == [1.0, None]
+
+
+# --- the match rate -----------------------------------------------------------------------------------
+
+
+@every_engine
+def test_too_few_keys_of_a_scorer_are_refused(engine):
+    frame = pl.DataFrame({"clip_id": [*(f"k{n:02}" for n in range(20)), "k19", None, " "]})
+    few = scores_of(*((f"k{n:02}", 1.0) for n in range(4)), ("x", 1.0), scorer="few")
+    scores = pl.concat(
+        [
+            few,
+            scores_of(("k00", 1, "bad"), scorer="one"),
+            scores_of(*((k, 1) for k in frame["clip_id"].head(20))),
+        ]
+    )
+
+    with pytest.raises(errors.MatchRateError) as caught:
+        joined(frame, scores, engine=engine, min_match_rate=0.25)
+    result = joined(frame, scores, engine=engine, min_match_rate=0.05)
+
+    shown = ", ".join(f"'k{n:02}'" for n in range(4, 14))
+    assert str(caught.value).startswith(
+        "few: match rate 0.2000 (4 of 20 distinct keys have a score), expected 0.25; "
+        f"without a score: {shown} and 6 more; scores that no row has: 'x'; one: match rate 0.0500 (1 of 20 "
+    )
+    assert "m: " not in str(caught.value)
+    assert caught.value.unmatched.filter(scorer="few").rows()[-1] == ("few", "k19", 2)
+    assert caught.value.unmatched.height == 16 + 19
+    assert caught.value.unused.rows() == [("few", "x")]
+    assert result.height == frame.height
+
+
+@every_engine
+@pytest.mark.parametrize("least", [0.5, 1, 0.0])
+def test_a_match_rate_that_is_met_just_so(engine, least):
+    frame = pl.DataFrame({"clip_id": ["a", "a", "a", "b", None]})
+    keys = ["a", "b"][: 2 if least == 1 else 1] if least else ["x"]
+
+    result = joined(frame, scores_of(*((key, 1.0) for key in keys)), engine=engine, min_match_rate=least)
+
+    assert result.height == 5
+
+
+def test_rows_without_any_key_have_no_match_rate():
+    frame = pl.DataFrame({"clip_id": [None, " "]})
+
+    with pytest.raises(errors.MatchRateError, match=r"0\.0000 \(0 of 0 .*; no row has a key"):
+        pm.join_scores(frame, scores_of(("a", 1.0)), min_match_rate=0.1)
+    assert pm.join_scores(frame.clear(), scores_of(("a", 1.0)), min_match_rate=1).height == 0
+
+
+@pytest.mark.parametrize("least", [-0.1, 1.1, float("nan"), "0.9", True])
+def test_a_match_rate_that_is_no_share_is_refused(least):
+    with pytest.raises(errors.OptionError, match=r"^min_match_rate: .*; expected a share from 0 to 1$"):
+        pm.join_scores(pl.LazyFrame({"clip_id": ["a"]}), scores_of(("a", 1.0)), min_match_rate=least)
+    with pytest.raises(errors.OptionError, match=r"^min_match_rate: .*; expected a share from 0 to 1$"):
+        pm.join_labels(
+            pl.LazyFrame({"key": ["a"]}), pl.DataFrame({"key": ["a"], "mos": [1.0]}), min_match_rate=least
+        )
+
+
+# --- another reading: DuckDB and pandas ---------------------------------------------------------------
+
+BASENAMES = {"raw": "{}", "basename": r"regexp_extract({}, '[^/\\]*$')"}
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.sampled_from(["a", "b", "x/a", "y/a", "y/b", "z\\c", "c"])), max_size=9),
+    st.lists(st.sampled_from(["a", "b", "c", "x/a", "q/d"]), min_size=1, max_size=4, unique=True),
+    st.sampled_from(["raw", "basename"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_folding_and_match_rates_as_duckdb_and_pandas_count_them(values, scored, rule):
+    frame = pl.DataFrame({"clip_id": values}, schema={"clip_id": pl.String})
+    scores = scores_of(*((key, float(n)) for n, key in enumerate(scored)))
+    key = BASENAMES[rule]
+    features, evidence = frame.to_pandas(), scores.to_pandas()
+    duplicates = duckdb.sql(
+        f"select 1 from (select {key.format('key')} k from evidence) group by k having count(*) > 1"
+    ).fetchall()
+    [[folded]] = duckdb.sql(
+        f"""select coalesce(sum(n), 0) from (
+            select count(distinct clip_id) n from (select clip_id, {key.format("clip_id")} k from features)
+            where k is not null group by k
+        ) where n > 1"""
+    ).fetchall()
+    own = features["clip_id"].dropna()
+    if rule == "basename":
+        own, evidence["key"] = (
+            own.str.replace(r".*[/\\]", "", regex=True),
+            evidence["key"].str.replace(r".*[/\\]", "", regex=True),
+        )
+    distinct = set(own)
+    rate = len(distinct & set(evidence["key"])) / len(distinct) if distinct else float(not values)
+
+    def run(least=None, **options):
+        return pm.join_scores(frame, scores, key_normalize=rule, min_match_rate=least, **options)
+
+    if duplicates:
+        with pytest.raises(errors.DuplicateKeyError):
+            run()
+        return
+    if folded:
+        with pytest.raises(errors.FoldingError) as caught:
+            run()
+        assert caught.value.fields["offenders"]["text"].list.len().sum() == folded
+    result = run(rate, allow_folding=True)
+    if rate < 1:
+        with pytest.raises(errors.MatchRateError, match=f"match rate {rate:.4f} "):
+            run(rate + 1e-9, allow_folding=True)
+    by_pandas = features.assign(key=own).merge(evidence[["key", "score"]], on="key", how="left")["score"]
+    assert [None if is_nan(score) else score for score in by_pandas] == result[
+        "second_opinion_m_score"
+    ].to_list()
 
 
 # --- columns that exist -------------------------------------------------------------------------------
@@ -523,13 +679,30 @@ def test_a_table_without_rows(engine, policy):
 
 
 @every_engine
-def test_drop_may_leave_no_rows(engine):
-    frame = pl.DataFrame({"clip_id": ["a", None]})
+@pytest.mark.parametrize("policy", ["missing_policy", "bad_policy"])
+def test_a_drop_of_every_row_is_refused(engine, policy):
+    frame = pl.DataFrame({"clip_id": ["a", "a", "c"]})
+    scores = (
+        scores_of(("b", 1.0)) if policy == "missing_policy" else scores_of(("a", 1, "bad"), ("c", 2, "bad"))
+    )
+    error = errors.MissingScoreError if policy == "missing_policy" else errors.BadScoreError
 
-    result = joined(frame, scores_of(("b", 1.0)), engine=engine, missing_policy="drop")
+    with pytest.raises(error) as caught:
+        joined(frame, scores, engine=engine, **{policy: "drop"})
 
-    assert result.height == 0
-    assert result.columns[0] == "clip_id"
+    assert str(caught.value).startswith(f"{policy} 'drop' would leave no row: m: 3 rows ")
+    assert caught.value.offenders.rows() == [("m", "a", 2), ("m", "c", 1)]
+
+
+def test_two_policies_that_drop_every_row_together_are_refused():
+    frame = pl.DataFrame({"clip_id": ["a", "b"]})
+    scores = scores_of(("a", 1.0, "bad"))
+
+    with pytest.raises(errors.MissingScoreError, match=r"^missing_policy 'drop' and bad_policy 'drop' would"):
+        pm.join_scores(frame, scores, missing_policy="drop", bad_policy="drop")
+
+    kept = pm.join_scores(frame, scores, missing_policy="drop", min_match_rate=0)
+    assert kept["clip_id"].to_list() == ["a"]
 
 
 def counting(frame):
@@ -609,6 +782,7 @@ TEXT_CELLS = st.one_of(
 )
 INT_CELLS = st.sampled_from([None, 1, 2, 3, 12345])
 FLOAT_CELLS = st.sampled_from([None, 1.0, 2.0, 12345.0, 0.5, float("nan")])
+DECIMAL_CELLS = st.sampled_from([None, *map(Decimal, ("1", "2.00", "0.50", "12345.0", "100"))])
 COLUMNS = st.sampled_from(
     [
         (pl.String, TEXT_CELLS),
@@ -616,6 +790,7 @@ COLUMNS = st.sampled_from(
         (pl.Categorical, TEXT_CELLS),
         (pl.Int64, INT_CELLS),
         (pl.Float64, FLOAT_CELLS),
+        (pl.Decimal(10, 2), DECIMAL_CELLS),
     ]
 )
 
@@ -655,6 +830,8 @@ OPTIONS = st.fixed_dictionaries(
         "key_normalize": st.sampled_from(["auto", "auto", "raw", "basename", "stem"]),
         "missing_policy": POLICIES,
         "bad_policy": POLICIES,
+        "min_match_rate": st.sampled_from([None, None, 0.0, 0.3, 1.0]),
+        "allow_folding": st.sampled_from([False, True]),
         "prefix": st.sampled_from(["second_opinion", "nr"]),
     }
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from itertools import pairwise
 
 import oracle
@@ -123,6 +124,24 @@ def test_large_whole_floats_print_as_integers(value):
 @pytest.mark.parametrize(("dtype", "value"), [(pl.Float64, 0.5), (pl.Float64, -1.1), (pl.Float32, 0.1)])
 def test_other_floats_print_as_they_are_written(dtype, value):
     assert texts([value], dtype) == [str(value)]
+
+
+@pytest.mark.parametrize("scale", [0, 1, 2, 10])
+def test_decimals_are_called_as_other_numbers_are(scale):
+    dtype = pl.Decimal(38, scale)
+    numbers = {"12345": "12345", "0": "0", "-7": "-7", "100": "100"}
+    numbers |= {"0.5": "0.5", "-12.5": "-12.5", "1000.5": "1000.5"} if scale else {}
+    numbers |= {"0.05": "0.05", "10.25": "10.25"} if scale > 1 else {}
+
+    found = texts([*map(Decimal, numbers), None], dtype)
+
+    assert found == [*numbers.values(), None]
+    assert found[:-1] == texts([float(number) for number in numbers])
+
+
+@given(st.lists(st.one_of(st.none(), st.decimals(-(10**12), 10**12, places=3)), max_size=20))
+def test_decimals_as_the_second_opinion(values):
+    assert texts(values, pl.Decimal(38, 3)) == [oracle.key_text(value) for value in values]
 
 
 def test_text_is_composed_and_trimmed():
@@ -301,3 +320,47 @@ def test_patterns_that_rust_does_not_take_are_refused(pattern):
 )
 def test_which_group(pattern, group):
     assert keys.check_regex(pattern, option="regex") == group
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *(
+            "",
+            " ",
+            "^",
+            "$",
+            "^$",
+            r"\b",
+            r"\B",
+            r"\A\z",
+            "()",
+            "(?:)",
+            "(?i)",
+            "(?i:)",
+            "(?P<id>)",
+            "(?<id>)",
+        ),
+        *("(|)", "^|$", "()*", "(?:^)+", "(){3}", "(){1,2}", r"\b{start}", "(?x) ^ $", "((()))", "|"),
+    ],
+)
+def test_patterns_of_nothing_are_refused(pattern):
+    assert extract_all(pattern, ["a b", "x", "12"]) <= {"", " ", None}
+
+    with pytest.raises(errors.OptionError, match=r"^label_key_regex: .* matches empty text only") as caught:
+        keys.check_regex(pattern, option="label_key_regex")
+
+    assert caught.value.fields["option"] == "label_key_regex"
+
+
+@pytest.mark.parametrize(
+    "pattern", [".", "a*", "(a*)", r"\^", r"\\b", "[ab]", "(?i)a", r"\pL", r"\s+-", "^a|$", "b", r"\("]
+)
+def test_patterns_of_something_are_taken(pattern):
+    assert keys.check_regex(pattern, option="regex") in (0, 1)
+
+
+def extract_all(pattern, values):
+    """All that Polars finds of a pattern in some values."""
+    found = pl.Series(values).str.extract_all(pattern).explode(empty_as_null=True)
+    return set(found.to_list())

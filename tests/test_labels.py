@@ -277,33 +277,111 @@ def test_auto_is_decided_for_each_side_by_its_own_column(
     assert result["mos"].to_list() == [expected]
 
 
-def test_folding_of_feature_values_is_refused_under_auto_with_examples():
+FOLDING = [
+    {"key_normalize": "auto"},
+    {"key_normalize": "basename"},
+    {"key_normalize": "stem"},
+    {"key_normalize": "raw", "feature_key_regex": "cl.*"},
+    {"key_normalize": "stem", "feature_key_regex": "^clip"},
+    {"key_normalize": "auto", "feature_key_regex": "^(clip)"},
+]
+
+
+@every_kind
+@pytest.mark.parametrize("options", FOLDING, ids=lambda options: str(list(options.values())))
+def test_folding_of_feature_values_is_refused_unless_it_is_allowed(kind, options):
     frame = pl.DataFrame({"path": ["one/clip.mp4", "two/clip.mp4", "three/other.mp4"]})
-    labels = pl.DataFrame({"key": ["clip.mp4", "other.mp4"], "mos": [3.0, 4.0]})
+    label = "clip" if "stem" in options.values() or "^(clip)" in options.values() else "clip.mp4"
+    labels = pl.DataFrame({"key": [label], "mos": [3.0]})
 
     with pytest.raises(errors.FoldingError) as caught:
-        pm.join_labels(frame, labels)
+        joined(frame, labels, kind, min_match_rate=0, **options)
+    result = joined(frame, labels, kind, min_match_rate=0, allow_folding=True, **options)
 
-    assert all(word in str(caught.value) for word in ("'one/clip.mp4'", "'two/clip.mp4'", "'clip.mp4'"))
-    assert "other" not in str(caught.value)
+    text = str(caught.value)
+    assert f"'one/clip.mp4', 'two/clip.mp4' would all be {label!r}" in text
+    assert all(repr(option) in text for option in options.values())
+    assert "other" not in text
+    assert result["mos"].to_list() == [3.0, 3.0, None]
 
 
+@every_kind
+def test_ids_that_came_back_as_floats_are_no_folding(kind):
+    frame = pl.DataFrame({"key": ["12345", "12345.0", "777"]})
+    labels = pl.DataFrame({"key": ["12345", "777"], "mos": [3.0, 4.0]})
+
+    result = joined(frame, labels, kind, feature_key_regex=r"^\d+")
+
+    assert result["mos"].to_list() == [3.0, 3.0, 4.0]
+
+
+@every_kind
+@pytest.mark.parametrize("second", [3.0, 3.0000001])
+def test_folding_of_labels_is_refused_though_they_are_equal(kind, second):
+    frame = pl.DataFrame({"key": ["clip"]})
+    labels = pl.DataFrame({"key": ["one/clip.mp4", "two/clip.mp4"], "mos": [3.0, second]})
+
+    with pytest.raises(errors.FoldingError) as caught:
+        joined(frame, labels, kind, key_normalize="stem")
+    result = joined(frame, labels, kind, key_normalize="stem", allow_folding=True)
+
+    assert str(caught.value).startswith(
+        "key_normalize 'stem' would make 1 key of 2 different values of 'key' of the labels: "
+        "'one/clip.mp4', 'two/clip.mp4' would all be 'clip'; "
+    )
+    assert result["mos"].to_list() == [3.0]
+
+
+def test_folding_of_different_labels_is_refused_even_if_folding_is_allowed():
+    labels = pl.DataFrame({"key": ["one/clip", "two/clip"], "mos": [3.0, 4.0]})
+
+    with pytest.raises(errors.DuplicateKeyError):
+        pm.join_labels(pl.DataFrame({"key": ["clip"]}), labels, key_normalize="stem", allow_folding=True)
+
+
+def test_label_files_may_spell_a_clip_each_in_its_way(tmp_path):
+    one = write(tmp_path, "one.csv", "path,mos\nd/clip.mp4,3\n")
+    two = write(tmp_path, "two.csv", "file_name,mos\nclip.mp4,3\n")
+
+    result = pm.join_labels(pl.DataFrame({"key": ["clip.mp4"]}), pm.scan_labels([one, two]))
+
+    assert result["mos"].to_list() == [3.0]
+
+
+def test_shards_of_labels_fold_as_one_file_does(tmp_path):
+    for name in ("one", "two"):
+        write(tmp_path, f"{name}.csv", f"path,mos\n{name}/clip.mp4,3\n")
+
+    with pytest.raises(errors.FoldingError, match=r"'one/clip\.mp4', 'two/clip\.mp4' would all be"):
+        pm.join_labels(pl.DataFrame({"key": ["clip.mp4"]}), pm.scan_labels(tmp_path / "*.csv"))
+
+
+@every_kind
 @pytest.mark.parametrize(
-    "options",
+    ("labels", "options", "reason"),
     [
-        {"key_normalize": "basename"},
-        {"key_normalize": "stem", "feature_key_regex": "^clip"},
-        {"key_normalize": "auto", "feature_key_regex": "^(clip)"},
+        ({"key": [None, " "], "mos": [3.0, 4.0]}, {}, "labels: none of 2 rows has a key"),
+        ({"key": [], "mos": []}, {}, "labels: none of 0 rows has a key"),
+        (
+            {"key": ["/", "\\"], "mos": [3.0, 4.0]},
+            {"key_normalize": "stem"},
+            "labels: none of 2 rows has a key, such as '/', '\\\\'",
+        ),
+        (
+            {"key": ["a", "b"], "mos": [3.0, 4.0], "key_regex": r"\d+"},
+            {},
+            "labels: none of 2 rows has a key, such as 'a', 'b'; the key pattern is '\\\\d+'",
+        ),
     ],
-    ids=["basename", "stem-regex", "auto-regex"],
 )
-def test_explicit_rules_and_regexes_may_fold(options):
-    frame = pl.DataFrame({"path": ["one/clip.mp4", "two/clip.mp4"]})
-    labels = pl.DataFrame({"key": ["clip.mp4", "clip"], "mos": [3.0, 3.0]})
+def test_labels_without_a_key_are_refused_whatever_the_match_rate(kind, labels, options, reason):
+    schema = {"key": pl.String, "mos": pl.Float64, "key_regex": pl.String}
+    frame = pl.DataFrame(labels, schema={name: schema[name] for name in labels})
 
-    result = pm.join_labels(frame, labels, **options)
+    with pytest.raises(errors.TableError) as caught:
+        joined(pl.DataFrame({"key": ["a"]}), frame, kind, min_match_rate=0, **options)
 
-    assert result["mos"].to_list() == [3.0, 3.0]
+    assert str(caught.value) == reason
 
 
 # --- regexes ------------------------------------------------------------------------------------------

@@ -238,7 +238,14 @@ def test_any_table_in_one_pass(content, missing, bad, key, names):
             ),
             "saliency": SALIENCY,
         }
-        same_as_three_runs({name: part for name, part in parts.items() if name in names})
+        wanted = {name: part for name, part in parts.items() if name in names}
+        try:
+            one_after_another("three.parquet", wanted)
+        except errors.PolicyError as error:  # no row would be left
+            with pytest.raises(type(error)):
+                pm.refresh_table("f.parquet", "one.parquet", **wanted)
+        else:
+            same_as_three_runs(wanted)
 
 
 @pytest.mark.usefixtures("bundle")
@@ -640,7 +647,7 @@ def test_the_command_line(capsys):
         (
             ["--scores", "s.jsonl", "--score-options", '{"prefx": 1}'],
             2,
-            "--score-options: $.prefx: unknown name; did you mean 'prefix'?; expected one of bad_policy ",
+            "--score-options: $.prefx: unknown name; did you mean 'prefix'?; expected one of allow_folding ",
         ),
         (
             ["--scores", "s.jsonl", "--score-options", '{"prefix": 1}'],

@@ -47,7 +47,7 @@ SCORES = [
 LABELS = [
     {"name": "x/a", "mos_raw_0_100": 80, "std_dev": 12.5, "n_ratings": 20},
     {"name": "x/b", "mos_raw_0_100": 3.9, "split": "test"},
-    {"name": "a", "mos_raw_0_100": 80, "std_dev": 12.5, "n_ratings": 20},
+    {"name": " x/a", "mos_raw_0_100": 80, "std_dev": 12.5, "n_ratings": 20},
     {"name": "z", "mos_raw_0_100": 50},
     {"name": None, "mos_raw_0_100": None},
 ]
@@ -202,6 +202,10 @@ def test_audit_of_scores(bundle):
         "missing_policy": "mark",
         "bad_policy": "drop",
         "shards": {"read": 1, "written": 1},
+        "warnings": [
+            "Alpha: match rate 0.3333 (1 of 3 distinct keys have a score); "
+            "min_match_rate says how many to expect"
+        ],
     }
     assert stored["competitors"] == {
         "Alpha": {
@@ -212,6 +216,9 @@ def test_audit_of_scores(bundle):
             "missing_rows": 5,
             "bad_rows": 0,
             "unused_scores": 0,
+            "total_feature_keys": 3,
+            "matched_feature_keys": 1,
+            "match_rate": pytest.approx(1 / 3),
             "replaced_scores": 0,
             "hint": None,
             "formats": [],
@@ -224,12 +231,16 @@ def test_audit_of_scores(bundle):
             "missing_rows": 2,
             "bad_rows": 2,
             "unused_scores": 1,
+            "total_feature_keys": 3,
+            "matched_feature_keys": 2,
+            "match_rate": pytest.approx(2 / 3),
             "replaced_scores": 0,
             "hint": None,
             "formats": [],
         },
     }
     counts = {"rows": 6, "rows_without_key": 1, "distinct_values": 3, "distinct_keys": 3}
+    counts["folded_values"] = 0
     assert {name: keys[name] for name in counts} == counts
     assert audit.run_provenance == provenance
     assert audit.competitors["M"].bad_rows == 2
@@ -266,6 +277,7 @@ def test_audit_of_labels(bundle):
         "input_rows": 6,
         "output_rows": 6,
         "shards": {"read": 1, "written": 1},
+        "warnings": [],
         "total_feature_keys": 3,
         "matched_feature_keys": 2,
         "matched_rows": 4,
@@ -278,8 +290,10 @@ def test_audit_of_labels(bundle):
     assert len(sources) == 1
     assert sources[0]["path"] == "labels.jsonl"
     counts = {"rows": 6, "rows_without_key": 1, "distinct_values": 3, "distinct_keys": 3}
+    counts["folded_values"] = 0
     assert {name: keys[name] for name in counts} == counts
-    labels = {"rows": 5, "rows_without_key": 1, "distinct_values": 4, "distinct_keys": 3}
+    labels = {"rows": 5, "rows_without_key": 1, "distinct_values": 3, "distinct_keys": 3}
+    labels["folded_values"] = 0
     assert keys["labels"] == labels
 
 
@@ -310,9 +324,14 @@ def test_folding_shows_in_the_audit(bundle, rule):
     (bundle / "f.csv").write_text("path\nx/a.mp4\ny/a.mp4\ny/b.mp4\n")
     (bundle / "s.jsonl").write_text('{"path": "a.mp4", "score": 1}\n{"path": "z/b.mp4", "score": 2}\n')
 
-    audit = pm.materialize_scores("f.csv", "m=s.jsonl", "out.csv", key_normalize=rule)
+    with pytest.raises(errors.FoldingError, match=r"'x/a\.mp4', 'y/a\.mp4' would all be"):
+        pm.materialize_scores("f.csv", "m=s.jsonl", "out.csv", key_normalize=rule)
+    assert not (bundle / "out.csv").exists()
+    audit = pm.materialize_scores("f.csv", "m=s.jsonl", "out.csv", key_normalize=rule, allow_folding=True)
 
     assert (audit.keys.rows, audit.keys.distinct_values, audit.keys.distinct_keys) == (3, 3, 2)
+    assert (audit.keys.folded_values, audit.keys.scores["m"].folded_values) == (2, 0)
+    assert audit.run_provenance["args"]["allow_folding"] is True
     assert audit.competitors["m"].matched_rows == 3
 
 
@@ -368,7 +387,7 @@ def test_provenance_names_every_file_of_folders_and_globs(bundle):
 
 @pytest.mark.usefixtures("bundle")
 def test_args_hold_every_effective_option_of_scores():
-    audit = run("scores", "out.csv", missing_policy="drop")
+    audit = run("scores", "out.csv", bad_policy="drop", min_match_rate=0.25)
 
     args = audit.run_provenance["args"]
     options = {
@@ -376,8 +395,10 @@ def test_args_hold_every_effective_option_of_scores():
         "score_key_field": None,
         "score_field": None,
         "key_normalize": "auto",
-        "missing_policy": "drop",
-        "bad_policy": "mark",
+        "missing_policy": "mark",
+        "bad_policy": "drop",
+        "min_match_rate": 0.25,
+        "allow_folding": False,
         "prefix": "second_opinion",
         "overwrite": False,
     }
