@@ -76,7 +76,11 @@ class Splice:
         return cls(files, footers) if len(rows) * chunks <= CHUNKS else None
 
     def write(
-        self, added: pl.LazyFrame, names: Sequence[str], out: BinaryIO, metadata: Mapping[str, str]
+        self,
+        added: pl.LazyFrame,
+        names: Sequence[str],
+        out: BinaryIO,
+        metadata: Callable[[], Mapping[str, str]],
     ) -> None:
         """Writes the table with new columns, once: row groups are let go of as they are written.
 
@@ -84,7 +88,7 @@ class Splice:
             added: The new columns, as many rows as the table has and in their order.
             names: All columns in their order; one of `added` takes the place of the table's.
             out: What to write to, at its beginning.
-            metadata: Key-value metadata beside the table's own.
+            metadata: Gives key-value metadata beside the table's own, when all else is written.
 
         Raises:
             TableError: If a file is cut off.
@@ -118,7 +122,7 @@ class Splice:
                     each_batch(added, lambda batch: take(batch, do=behind.do))
         assert new is not None, "there is a row group"  # noqa: S101
         assert cutter.done, "the new columns have a value for each row"  # noqa: S101
-        writer.end(self.footers[0], new, metadata)
+        writer.end(self.footers[0], new, metadata())
 
     def _groups(self) -> Generator[tuple[File, BinaryIO, Footer, Struct], None, None]:
         """The row groups of the table, each with its file."""
