@@ -36,7 +36,8 @@ def read_as(form: Kind[Table], path: PathLike, base_dir: PathLike | None) -> Man
     except ManifestError as error:
         kind = kind_of(path)
         if kind in KINDS and kind != form.name:
-            problem = f"is a manifest of {kind}: expected one of {form.name}; run it as {kind} batch"
+            place = str(error.fields["place"] or "it")
+            problem = f"is a manifest of {kind}: {place} is not of {form.name}; run it with {kind} batch"
             raise ManifestError(os.fspath(path), problem) from None
         raise error from None
 
@@ -62,32 +63,39 @@ def input_files(table: Table, form: Kind[Table], context: Context) -> Iterator[t
             files = [(file.written, file.path) for file in found]
         except MaterializeError:
             files = [context.locate(path)]
-        # As a run calls them: `labels.files[0]` are labels, `saliency.model_path` is the model.
-        role = name.partition("[")[0].removesuffix(".files").rpartition(".")[2]
-        yield from ((role, *file) for file in files)
+        yield from ((_role(name), *file) for file in files)
+
+
+def _role(field: str) -> str:
+    """What a run calls an input.
+
+    Example:
+        >>> _role("labels.files[0]"), _role("saliency.model_path")
+        ('labels', 'model_path')
+    """
+    return field.partition("[")[0].removesuffix(".files").rpartition(".")[2]
 
 
 def find_lacking(tables: Sequence[Table], form: Kind[Table], context: Context) -> dict[str, str]:
     """Looks for every input of every table; for each table that lacks some, all that it lacks."""
-    paths = {id_of(table): [path for _, path in form.inputs(table)] for table in tables}
-    # The first is the table, whose shards may lie in folders of folders.
-    wanted = {(path, place == 0): None for some in paths.values() for place, path in enumerate(some)}
-    asked = [one for one in wanted if is_url(one[0])]
-    problems = {one: _missing(*one, context) for one in wanted if not is_url(one[0])}
+    paths = {id_of(table): form.inputs(table) for table in tables}
+    wanted = dict.fromkeys((_role(name), path) for some in paths.values() for name, path in some)
+    asked = [one for one in wanted if is_url(one[1])]
+    problems = {one: _missing(*one, context) for one in wanted if not is_url(one[1])}
     problems |= dict(
         zip(asked, in_order(lambda one: _missing(*one, context), asked, at_once=AT_ONCE), strict=True)
     )
     lacking: dict[str, str] = {}
     for name, some in paths.items():
-        found = [problems[path, place == 0] for place, path in enumerate(some)]
+        found = [problems[_role(name), path] for name, path in some]
         said = dict.fromkeys(problem for problem in found if problem is not None)
         if said:
             lacking[name] = "; ".join(said)
     return lacking
 
 
-def _missing(path: str, sharded: bool, context: Context) -> str | None:
-    """What is said of an input that is not there."""
+def _missing(role: str, path: str, context: Context) -> str | None:
+    """What is said of an input that is not there, in the words of who would read it."""
     if not is_url(path):
         root = "" if context.base_dir is None else context.base_dir
         whole = Path(root) / path
@@ -95,8 +103,10 @@ def _missing(path: str, sharded: bool, context: Context) -> str | None:
             return None
         if next(glob.iglob(path, root_dir=root, recursive=True), None):  # noqa: PTH207 - root_dir
             return None
+    if role == "model_path":
+        return f"{path}: cannot be read: No such file or directory"
     try:
-        if sharded:
+        if role in ("features", "input"):
             find_shards(path, context.base_dir, context.storage_options)
         else:
             find(

@@ -187,7 +187,7 @@ def _entry(
         first = known.setdefault(error, id_of(table))
         same = f"the same error as table {first!r}"
         return {**entry, "status": "error", "error": error if first == id_of(table) else same}
-    summary = {name: _lean(audit[name]) for name in form.summary}
+    summary = {name: audit[name] for name in form.summary}
     failed = form.row_failures is not None and summary[form.row_failures]
     failures = {} if form.row_failures is None else {"failures": form.failures(audit)[:FAILURES]}
     return {
@@ -198,13 +198,6 @@ def _entry(
         "warnings": with_hints(audit["warnings"], _hints(audit)),
         "columns_added": audit["columns_added"],
     }
-
-
-def _lean(value: Any) -> Any:
-    """What a summary holds of an audit; of that of a part not what the entry has, too."""
-    if isinstance(value, dict) and "run_provenance" in value:
-        return {name: value[name] for name in value if name not in ("columns", "columns_added", "warnings")}
-    return value
 
 
 def _hints(audit: Mapping[str, Any]) -> dict[str, str | None]:

@@ -53,21 +53,21 @@ class _Batch:
         entrypoint: See `Context`.
         argv: See `Context`.
         base_dir: See `Context`; the same wherever a worker runs.
-        base: See `Context`.
         manifest: See `Context`.
         mark: What names its half-written files.
         versions: The versions that decide what is written.
         storage_options: See `Context`; workers get them, nobody else.
+        base: See `Context`.
     """
 
     entrypoint: str
     argv: tuple[str, ...]
     base_dir: Path
-    base: Base
     manifest: tuple[Described, Path] | None
     mark: str
     versions: dict[str, str]
     storage_options: StorageOptions | None = field(default=None, repr=False)
+    base: Base = "manifest-folder"
 
 
 def run_tables(

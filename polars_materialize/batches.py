@@ -51,6 +51,7 @@ def run_batch(
     storage_options: StorageOptions | None = None,
     argv: Sequence[str] = (),
     on_failure: Callable[[str, str], None] | None = None,
+    on_lacking: Callable[[str, str], None] | None = None,
     executor: Executor | None = None,
     progress: Callable[..., None] | None = None,
 ) -> BatchReport:
@@ -70,13 +71,14 @@ def run_batch(
         fail_fast: Stop at the first table that fails; the report then ends with it.
         storage_options: See `scan_table`; they come before the manifest's own. Never written anywhere.
         argv: The command line's arguments, for the report.
-        on_failure: Called with the id and the message of a table that failed, when it does.
+        on_failure: Called with the id and the message of a table that failed, when its turn has come.
+        on_lacking: Called with the same of a table that lacks inputs, before anything runs; `on_failure` is
+            called of it nevertheless.
         executor: Runs tables by the workers of this `concurrent.futures.Executor`, such as `Jobs` or `dask`;
             of tables with clips to measure the clips, one table after another. A table whose worker dies
             twice has failed. With `fail_fast` tables are run one after another, as none may be written after
             one that fails.
-        progress: Called with how many are done, of how many, and of what: `tables`, or what belongs to one
-            table, which it names.
+        progress: Called with how many are done and of how many, and of what if that is not clips.
 
     Returns:
         The report.
@@ -134,13 +136,13 @@ def run_batch(
             for table in read.tables:
                 if table.id in lacking:
                     live.note(table, (None, lacking[table.id]))
-                    if on_failure is not None:
-                        on_failure(table.id, lacking[table.id])
+                    if on_lacking is not None:
+                        on_lacking(table.id, lacking[table.id])
             tables = _Tables(read.tables, lacking, form, context, live.note, fail_fast)
             with closing(tables.run()) as ran:
                 for table, (audit, error) in zip(read.tables, ran, strict=False):
                     files.add(table, audit)
-                    if error is not None and on_failure is not None and table.id not in lacking:
+                    if error is not None and on_failure is not None:
                         on_failure(table.id, error)
                     if error is not None and fail_fast:
                         break
@@ -271,6 +273,9 @@ class _Tables(Generic[Table]):
         present = [table for table in tables if id_of(table) not in self.lacking]
         outputs = [path for table in present for _, path in output_paths(table, self.form)]
         before = done + len(tables) - len(present)
+        for place in range(done, before):
+            if self.context.progress is not None:
+                self.context.progress(place + 1, len(self.every), "tables")
         own = replace(self.context, progress=counted_from(self.context.progress, before, len(self.every)))
         ran = run_tables(
             executor, self.form.run, present, outputs, own, note=self.note, one_by_one=self.fail_fast

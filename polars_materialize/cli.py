@@ -344,18 +344,31 @@ def _run_batch(
     from polars_materialize.shown import shortened  # noqa: PLC0415 - slow to import
 
     told: dict[str, str] = {}
+    lacking: set[str] = set()
 
     def tell(table: str, error: str) -> None:
+        if table in lacking:
+            return
         progress.clear()
         first = told.setdefault(error, table)
         said = shortened(error) if first == table else f"the same error as table {first!r}"
         click.echo(f"table {table!r}: {said}", err=True)
 
+    def tell_lacking(table: str, error: str) -> None:
+        tell(table, error)
+        lacking.add(table)
+
     workers = open_executor(options.pop("jobs"), options.pop("dask"))
     try:
         with Progress() as progress, workers as options["executor"]:
             report = run_batch(
-                options.pop("manifest"), kind=kind, argv=argv, on_failure=tell, progress=progress, **options
+                options.pop("manifest"),
+                kind=kind,
+                argv=argv,
+                on_failure=tell,
+                on_lacking=tell_lacking,
+                progress=progress,
+                **options,
             )
     except OutputError as error:  # a report could not be written; what the tables did is said all the same
         if "report" in error.fields:

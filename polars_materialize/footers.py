@@ -94,7 +94,11 @@ def footer_text(audit: msgspec.Struct, earlier: Sequence[bytes], most: int) -> s
         kept.insert(0, one)
     if len(kept) < len(earlier):
         kept.insert(0, b'{"audits_left_out":%d}' % (len(earlier) - len(kept)))
-    return (b"[" + b",".join([*kept, own]) + b"]" if kept else own).decode()
+    text = b"[" + b",".join([*kept, own]) + b"]" if kept else own
+    try:
+        return msgspec.json.format(text, indent=2).decode()
+    except RecursionError:  # an earlier one is nested as deep as can be read
+        return text.decode()
 
 
 def _shortened(audit: dict[str, Any]) -> dict[str, Any]:

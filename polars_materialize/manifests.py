@@ -447,11 +447,11 @@ def check_paths(
     for place, folder, path in outputs:
         found = real(folder, path)
         if found in taken:
-            raise ManifestError(manifest.written, f"{path!r} is also {taken[found]}", place=place)
+            raise ManifestError(manifest.written, f"is also {taken[found]}: {path!r}", place=place)
         taken[found] = place
         other = readers.of(found)
         if other is not None:
-            raise ManifestError(manifest.written, f"{path!r} is also an input, {other}", place=place)
+            raise ManifestError(manifest.written, f"is also an input, {other}: {path!r}", place=place)
 
 
 def _refuse_inside(
@@ -463,7 +463,7 @@ def _refuse_inside(
         for folder in Path(os.path.realpath(where)).parents:
             inside = places.get(str(folder))
             if inside is not None:
-                problem = f"{path!r} lies in the folder {inside}, which is replaced as a whole"
+                problem = f"lies in the folder {inside}, which is replaced as a whole: {path!r}"
                 raise ManifestError(manifest.written, problem, place=place)
 
 

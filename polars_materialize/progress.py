@@ -61,6 +61,7 @@ class Progress:
             return
         now = time.monotonic()
         if (total, what) != (self._all, self._what) or done < self._done:
+            self.clear()
             self._began, self._what = now, what  # another table
         self._done, self._all = done, total
         if done == total:
@@ -118,13 +119,11 @@ class _Named:
 
 
 def named(progress: Callable[..., None] | None, name: str) -> Callable[..., None] | None:
-    """What tells the progress of one table of several, whose name it says.
+    """What tells the progress of one table of several, whose name a `Progress` shows.
 
-    Example:
-        >>> named(print, "table 'a' (1 of 2)")(3, 10)
-        3 10 clips of table 'a' (1 of 2)
+    Other callables are called with counts, and what is counted.
     """
-    return None if progress is None else _Named(progress, name)
+    return _Named(progress, name) if isinstance(progress, Progress) else progress
 
 
 def counted_from(progress: Callable[..., None] | None, before: int, total: int) -> Callable[..., None] | None:

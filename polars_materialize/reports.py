@@ -328,7 +328,7 @@ class RefreshAudit(Shown, msgspec.Struct, frozen=True, kw_only=True):
         input_rows: The feature table's rows.
         output_rows: The written table's rows.
         failed: Rows whose clip was not measured, though it was to be.
-        labels: What was joined of labels; its provenance is this one's.
+        labels: What was joined of labels; its provenance and the table's columns are this one's.
         scores: What was joined of scores, likewise.
         saliency: What was measured, likewise.
         run_provenance: Inputs and outputs with their hashes, options, versions.

@@ -298,26 +298,32 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
     joined, audits, versions = _join(opened, run.parts, outputs, source, context)
     columns = {"columns": list(opened.schema), "columns_added": list(joined.added)}
     with placed(written) as stack:
-        outputs.stage(stack)
-        if audit_json is not None:  # what is staged last takes its place first
-            audit_part = stack.enter_context(staged(*context.locate(audit_json)))
+        # What is staged last takes its place first: the audit, unless a table has to be sent, which may fail.
+        sent = not all(isinstance(path, Path) for _, path in written)
+        audit_part = None if audit_json is None else staged(*context.locate(audit_json))
+        if not sent:
+            outputs.stage(stack)
+        audit_file = None if audit_part is None else stack.enter_context(audit_part)
+        if sent:
+            outputs.stage(stack)
 
-        def audit_of(described: Described | list[Described]) -> Audit:
+        def audit_of(described: Described | list[Described], argv: Sequence[str] = ()) -> Audit:
             count = ShardCounts(len(features), len(described) if isinstance(described, list) else 1)
-            provenance = _provenance(table, context, inputs, {run.target: described}, versions)
+            provenance = _provenance(table, context, inputs, {run.target: described}, versions, argv=argv)
             return run.audit(audits, {"run_provenance": provenance, "shards": count, **columns})
 
         context.say("writing")
-        # The footer is written last, when the inputs have been hashed beside the work.
+        # The footer is written last, when the inputs have been hashed beside the work. It holds no command
+        # line, so that a table is the same however its run was started.
         outputs.write(joined, lambda: audit_of(outputs.expected()))
         inputs.refuse_changed()
         if context.manifest is not None and inputs.described()["manifest"] != [context.manifest[0]]:
             raise InputChangedError.of(context.manifest[0]["path"])
         # Nobody would see the hash of what the command line writes without an audit.
         seen = audit_json is not None or context.manifest is not None or not context.argv
-        audit = audit_of(outputs.describe(hashed=context.hasher is not None and seen))
-        if audit_json is not None:
-            audit_part.write_bytes(reports.to_json(audit))
+        audit = audit_of(outputs.describe(hashed=context.hasher is not None and seen), context.argv)
+        if audit_file is not None:
+            audit_file.write_bytes(reports.to_json(audit))
     return audit
 
 
@@ -341,8 +347,8 @@ def _join(
     audits: list[Any] = []
     versions: dict[str, str] = {}
     for part, plan, found in zip(parts, plans.values(), evidence, strict=True):
-        own = {"columns": list(table.schema), "columns_added": list(plan.side.columns)}
-        audits.append(msgspec.structs.replace(part.audit(plan, found), **own))
+        added = list(plan.side.columns)
+        audits.append(msgspec.structs.replace(part.audit(plan, found), columns_added=added))
         versions |= part.versions(plan)
     return joined, audits, versions
 
@@ -371,11 +377,13 @@ def _provenance(
     inputs: Inputs,
     outputs: Mapping[str, Described | Sequence[Described]],
     versions: Mapping[str, str],
+    *,
+    argv: Sequence[str],
 ) -> dict[str, Any]:
     described = inputs.described()
     return run_provenance(
         entrypoint=context.entrypoint,
-        argv=context.argv,
+        argv=argv,
         args={name: value for name, value in builtins(table).items() if name != "id" or value},
         # The evidence may be many files, the other roles are one unless they are a glob.
         inputs={
