@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
     from concurrent.futures import Executor
 
+    from polars_materialize.provenance import Base
     from polars_materialize.stores import StorageOptions
 
-    Result = tuple[dict[str, Any] | None, str | None]
+Result = tuple[dict[str, Any] | None, str | None]
+"""What comes of a table: its audit as plain values, or what went wrong."""
 
 Table = TypeVar("Table", bound=msgspec.Struct)
 
@@ -57,6 +59,7 @@ class _Batch:
         mark: What names its half-written files.
         versions: The versions that decide what is written.
         storage_options: See `Context`; workers get them, nobody else.
+        base: See `Context`.
     """
 
     entrypoint: str
@@ -66,6 +69,7 @@ class _Batch:
     mark: str
     versions: dict[str, str]
     storage_options: StorageOptions | None = field(default=None, repr=False)
+    base: Base = "manifest-folder"
 
 
 def run_tables(
@@ -75,6 +79,7 @@ def run_tables(
     outputs: Iterable[str],
     context: Context,
     *,
+    note: Callable[[Table, Result], None],
     one_by_one: bool = False,
 ) -> Generator[Result, None, None]:
     """Runs tables by an executor's workers; gives what comes of each, in their order.
@@ -85,6 +90,7 @@ def run_tables(
         tables: The tables, none of which reads what another writes.
         outputs: What they write.
         context: What they are part of.
+        note: Called with each table, and with what came of it, when it is done.
         one_by_one: Begin a table when the one before is done.
 
     Raises:
@@ -95,6 +101,7 @@ def run_tables(
         entrypoint=context.entrypoint,
         argv=tuple(context.argv),
         base_dir=here / (context.base_dir or ""),
+        base=context.base,
         manifest=None if context.manifest is None else (context.manifest[0], here / context.manifest[1]),
         mark=secrets.token_hex(4),
         versions=provenance.versions(),
@@ -106,6 +113,7 @@ def run_tables(
         with closing(run_all(executor, partial(_run, run, batch), tables, one_by_one=one_by_one)) as outcomes:
             for index, outcome in outcomes:
                 found[index] = (None, outcome.problem) if outcome.value is None else outcome.value
+                note(tables[index], found[index])
                 done += 1
                 if context.progress is not None:
                     context.progress(done, len(tables), "tables")
@@ -128,6 +136,7 @@ def _run(run: Callable[[Table, Context], msgspec.Struct], batch: _Batch, table: 
         entrypoint=batch.entrypoint,
         argv=batch.argv,
         base_dir=batch.base_dir,
+        base=batch.base,
         hasher=hasher,
         manifest=batch.manifest,
         memo=memo,

@@ -8,30 +8,33 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import threading
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic
 
 from polars_materialize.arguments import checked
-from polars_materialize.batch_kinds import KINDS, Kind, Table
-from polars_materialize.batch_workers import attempt, run_tables
+from polars_materialize.batch_inputs import find_lacking, input_files, output_paths, read_as
+from polars_materialize.batch_kinds import KINDS, Kind, Table, id_of
+from polars_materialize.batch_reports import LiveReport
+from polars_materialize.batch_workers import Result, attempt, run_tables
 from polars_materialize.errors import ManifestError, MaterializeError, OptionError, OutputError
-from polars_materialize.manifests import Manifest, Paths, check_paths, read_manifest
+from polars_materialize.manifests import Manifest, Paths, check_paths
 from polars_materialize.outputs import Outputs, is_template
-from polars_materialize.provenance import Hasher, describe, describe_bytes, run_provenance
-from polars_materialize.reports import BatchReport, escape, to_json
-from polars_materialize.reports import table as table_of
-from polars_materialize.runs import Context, Memo, PathLike, builtins, partition_columns
-from polars_materialize.stores import check_storage_options, is_url, local_folder, locate, refuse_url
-from polars_materialize.tables import SIDE_BY_SIDE, Dialect, find, find_shards, in_order, is_up_to, staged
+from polars_materialize.progress import counted_from, named
+from polars_materialize.provenance import Hasher, describe, describe_bytes, from_base, run_provenance
+from polars_materialize.runs import Context, Memo, PathLike, partition_columns
+from polars_materialize.stores import check_storage_options, is_url, local_folder, refuse_url
+from polars_materialize.tables import SIDE_BY_SIDE, find_shards, in_order, is_up_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
     from polars_materialize.provenance import Described
+    from polars_materialize.reports import BatchReport
     from polars_materialize.stores import StorageOptions
 
 LIGHT_BYTES = 2**24
@@ -50,13 +53,16 @@ def run_batch(
     storage_options: StorageOptions | None = None,
     argv: Sequence[str] = (),
     on_failure: Callable[[str, str], None] | None = None,
+    on_lacking: Callable[[str, str], None] | None = None,
     executor: Executor | None = None,
     progress: Callable[..., None] | None = None,
 ) -> BatchReport:
     """Runs every table of a manifest, and reports.
 
-    The manifest is checked whole before anything runs. A table that fails is reported and leaves the
-    others alone.
+    The manifest is checked whole before anything runs, and every input of every table is looked for: a table
+    that lacks some fails at once, and says all that it lacks. A table that fails is reported and leaves the
+    others alone. The reports are written at the start, with the status `running`, and when tables are done;
+    whatever ends the run early leaves them as `interrupted`.
 
     Args:
         manifest: The manifest.
@@ -67,7 +73,9 @@ def run_batch(
         fail_fast: Stop at the first table that fails; the report then ends with it.
         storage_options: See `scan_table`; they come before the manifest's own. Never written anywhere.
         argv: The command line's arguments, for the report.
-        on_failure: Called with the id and the message of a table that failed, when it does.
+        on_failure: Called with the id and the message of a table that failed, when its turn has come.
+        on_lacking: Called with the same of a table that lacks inputs, before anything runs; `on_failure` is
+            called of it nevertheless.
         executor: Runs tables by the workers of this `concurrent.futures.Executor`, such as `Jobs` or `dask`;
             of tables with clips to measure the clips, one table after another. A table whose worker dies
             twice has failed. With `fail_fast` tables are run one after another, as none may be written after
@@ -88,13 +96,7 @@ def run_batch(
     refuse_url(manifest, "manifest")
     local_folder(base_dir)
     given = check_storage_options(storage_options)
-    read = read_manifest(
-        manifest,
-        table=form.table,
-        options=form.options,
-        forms=form.forms,
-        base_dir=base_dir,
-    )
+    read = read_as(form, manifest, base_dir)
     outputs = {
         name: os.fspath(path)
         for name, path in (("report_json", report_json), ("report_md", report_md))
@@ -103,59 +105,61 @@ def run_batch(
     options = {**read.storage_options, **given}
     _check_reports(outputs)
     _check_tables(read, form, outputs, options)
+    written = Path(read.written).name if base_dir is None else from_base(read.written, read.base_dir)
     with Hasher() as hasher:
         context = Context(
             entrypoint=f"{kind} batch",
             argv=argv,
             base_dir=read.base_dir,
+            base="manifest-folder" if base_dir is None else "base-dir",
             hasher=hasher,
-            manifest=(describe_bytes(read.written, read.content), read.path),
+            manifest=(describe_bytes(written, read.content), read.path),
             progress=progress,
             memo=Memo(),
             executor=executor,
             storage_options=options,
         )
-        entries: list[dict[str, Any]] = []
-        inputs = _Gathered()
-        written: list[Described] = []
-        with closing(_run_all(read.tables, form, context, fail_fast=fail_fast)) as ran:
-            for table, (audit, error) in zip(read.tables, ran, strict=False):
-                entries.append(_entry(table, form, audit, error))
-                if audit is None:
-                    inputs.add(_describe_inputs(table, form, context))
-                else:
-                    inputs.add(audit["run_provenance"]["inputs"])
-                    written += _written(table, form, context, audit)
-                if error is not None:
-                    if on_failure is not None:
+        args = {
+            "manifest": written,
+            "base_dir": None if base_dir is None else os.fspath(base_dir),
+            "fail_fast": fail_fast,
+            "report_json": None,
+            "report_md": None,
+            **{name: from_base(path, read.base_dir) for name, path in outputs.items()},
+        }
+        files = _Files(form, context)
+        live = LiveReport(
+            read.tables, form, written, partial(files.provenance, args), outputs=outputs, options=options
+        )
+        live.begin()
+        try:
+            # With `fail_fast` a table that lacks something ends the run when its turn comes.
+            lacking = {} if fail_fast else find_lacking(read.tables, form, context)
+            for table in read.tables:
+                if table.id in lacking:
+                    live.note(table, (None, lacking[table.id]))
+                    if on_lacking is not None:
+                        on_lacking(table.id, lacking[table.id])
+            tables = _Tables(read.tables, lacking, form, context, live.note, fail_fast)
+            with closing(tables.run()) as ran:
+                for table, (audit, error) in zip(read.tables, ran, strict=False):
+                    files.add(table, audit)
+                    if error is not None and on_failure is not None:
                         on_failure(table.id, error)
-                    if fail_fast:
+                    if error is not None and fail_fast:
                         break
-    report = BatchReport(
-        schema=form.schema,
-        status=_status(entries),
-        manifest=read.written,
-        summary=_totals(entries, form),
-        tables=entries,
-        run_provenance=run_provenance(
-            entrypoint=context.entrypoint,
-            argv=argv,
-            args={
-                "manifest": read.written,
-                "base_dir": None if base_dir is None else os.fspath(base_dir),
-                "fail_fast": fail_fast,
-                "report_json": outputs.get("report_json"),
-                "report_md": outputs.get("report_md"),
-            },
-            inputs=inputs.by_role(describe_bytes(read.written, read.content)),
-            outputs={"tables": written},
-        ),
-    )
-    try:
-        _write_reports(report, form, outputs, options)
-    except OutputError as error:  # what the tables did is known nevertheless
-        raise OutputError(str(error), **{**error.fields, "report": report}) from None
-    return report
+            return live.end()
+        except OutputError:  # the report itself could not be written
+            raise
+        except BaseException:
+            # Tables that others ran meanwhile are done, too; what failed is not hashed any more.
+            for table in read.tables:
+                audit, _ = live.results.get(table.id, (None, None))
+                if audit is not None:
+                    files.add(table, audit)
+            with contextlib.suppress(OutputError):
+                live.end(interrupted=True)
+            raise
 
 
 def _check_reports(outputs: Mapping[str, str]) -> None:
@@ -205,7 +209,7 @@ def _paths(table: Table, form: Kind[Table], base_dir: Path, options: StorageOpti
     """The paths of a table; an output for each of its files, as far as they are there."""
     inputs, by = form.inputs(table), partition_columns(table)
     outputs: list[tuple[str, str]] = []
-    for name, path in _output_paths(table, form):
+    for name, path in output_paths(table, form):
         outputs.append((name, path))
         if name == form.outputs[0] and not by and is_template(path):
             with contextlib.suppress(MaterializeError):  # the run says what is wrong
@@ -215,165 +219,137 @@ def _paths(table: Table, form: Kind[Table], base_dir: Path, options: StorageOpti
     return Paths(inputs, outputs, form.outputs[:1] if by else ())
 
 
-def _output_paths(table: Table, form: Kind[Table]) -> list[tuple[str, str]]:
-    paths = ((name, getattr(table, name)) for name in form.outputs)
-    return [(name, path) for name, path in paths if path is not None]
+@dataclass(frozen=True)
+class _Tables(Generic[Table]):
+    """The tables of a manifest, to be run here or elsewhere.
+
+    Attributes:
+        every: The tables.
+        lacking: What is said of those that lack an input, by id: they are not run.
+        form: Of which kind they are.
+        context: What they are part of.
+        note: Called with each table that has run, and with what came of it, which may be before its turn.
+        fail_fast: Whether none may run after one that fails.
+    """
+
+    every: Sequence[Table]
+    lacking: Mapping[str, str]
+    form: Kind[Table]
+    context: Context
+    note: Callable[[Table, Result], None]
+    fail_fast: bool
+
+    def run(self) -> Generator[Result, None, None]:
+        """Runs them: for each its audit or its error, in order."""
+        done = 0
+        for measures, group in itertools.groupby(self.every, self.form.measures):
+            some = list(group)
+            if measures:
+                yield from self._one_by_one(some, done)
+            elif self.context.executor is not None:
+                yield from self._elsewhere(self.context.executor, some, done)
+            else:
+                for light, part in itertools.groupby(some, self._is_light):
+                    few = list(part)
+                    way = self._side_by_side if light and not self.fail_fast else self._one_by_one
+                    yield from way(few, done + some.index(few[0]))
+            done += len(some)
+
+    def _result(self, table: Table, progress: Callable[..., None] | None) -> Result:
+        if id_of(table) in self.lacking:
+            return None, self.lacking[id_of(table)]
+        result = attempt(self.form.run, table, replace(self.context, progress=progress))
+        self.note(table, result)
+        return result
+
+    def _one_by_one(self, tables: Sequence[Table], done: int) -> Iterator[Result]:
+        for place, table in enumerate(tables, start=done + 1):
+            name = f"table {id_of(table)!r} ({place} of {len(self.every)})"
+            yield self._result(table, named(self.context.progress, name))
+
+    def _side_by_side(self, tables: Sequence[Table], done: int) -> Iterator[Result]:
+        """Runs small tables: what is done around one takes longer than what Polars does with all cores."""
+        results = in_order(lambda table: self._result(table, None), tables, at_once=SIDE_BY_SIDE)
+        for place, result in enumerate(results, start=done + 1):
+            if self.context.progress is not None:
+                self.context.progress(place, len(self.every), "tables")
+            yield result
+
+    def _elsewhere(self, executor: Executor, tables: Sequence[Table], done: int) -> Iterator[Result]:
+        present = [table for table in tables if id_of(table) not in self.lacking]
+        outputs = [path for table in present for _, path in output_paths(table, self.form)]
+        before = done + len(tables) - len(present)
+        for place in range(done, before):
+            if self.context.progress is not None:
+                self.context.progress(place + 1, len(self.every), "tables")
+        own = replace(self.context, progress=counted_from(self.context.progress, before, len(self.every)))
+        ran = run_tables(
+            executor, self.form.run, present, outputs, own, note=self.note, one_by_one=self.fail_fast
+        )
+        with closing(ran):
+            for table in tables:
+                said = self.lacking.get(id_of(table))
+                yield next(ran) if said is None else (None, said)
+
+    def _is_light(self, table: Table) -> bool:
+        """Whether a table is small, and is joined with small files."""
+        return all(is_up_to(self.context.locate(path)[1], LIGHT_BYTES) for _, path in self.form.inputs(table))
 
 
-def _run_all(
-    tables: Sequence[Table], form: Kind[Table], context: Context, *, fail_fast: bool
-) -> Generator[tuple[dict[str, Any] | None, str | None], None, None]:
-    """Runs tables, here or elsewhere: for each its audit or its error, in order."""
-    run = partial(attempt, form.run, context=context)
-    for measures, group in itertools.groupby(tables, form.measures):
-        some = list(group)
-        if measures:
-            yield from map(run, some)
-        elif context.executor is not None:
-            outputs = [path for table in some for _, path in _output_paths(table, form)]
-            yield from run_tables(context.executor, form.run, some, outputs, context, one_by_one=fail_fast)
-        else:
-            for light, own in itertools.groupby(some, lambda table: _is_light(table, form, context)):
-                if light and not fail_fast:
-                    yield from _run_side_by_side(list(own), form, context)
-                else:
-                    yield from map(run, own)
+class _Files(Generic[Table]):
+    """The files of all tables: what was read by role, each once, and what was written."""
 
+    def __init__(self, form: Kind[Table], context: Context) -> None:
+        self._form = form
+        self._context = context
+        self._inputs: dict[str, dict[str, Described]] = {}
+        self._written: dict[str, list[Described]] = {}
+        self._lock = threading.Lock()
 
-def _run_side_by_side(
-    tables: Sequence[Table], form: Kind[Table], context: Context
-) -> Iterator[tuple[dict[str, Any] | None, str | None]]:
-    """Runs small tables: what is done around one takes longer than what Polars does with all cores."""
-    run = partial(attempt, form.run, context=replace(context, progress=None))
-    for done, result in enumerate(in_order(run, tables, at_once=SIDE_BY_SIDE), start=1):
-        if context.progress is not None:
-            context.progress(done, len(tables), "tables")
-        yield result
+    def add(self, table: Table, audit: Mapping[str, Any] | None) -> None:
+        """Takes note of the files of a table, with its audit if it has not failed."""
+        if id_of(table) in self._written:
+            return
+        if audit is None:
+            for role, written, place in input_files(table, self._form, self._context):
+                if written not in self._inputs.get(role, {}):
+                    found = describe(written, place)
+                    with self._lock:
+                        self._inputs.setdefault(role, {})[written] = found
+            return
+        outputs = _written(table, self._form, self._context, audit)
+        with self._lock:
+            self._written[id_of(table)] = outputs
+            for role, files in audit["run_provenance"]["inputs"].items():
+                known = self._inputs.setdefault(role, {})
+                for file in files if isinstance(files, list) else [files]:
+                    known.setdefault(str(file["path"]), file)
 
-
-def _is_light(table: Table, form: Kind[Table], context: Context) -> bool:
-    """Whether a table is small, and is joined with small files."""
-    return all(is_up_to(context.locate(path)[1], LIGHT_BYTES) for _, path in form.inputs(table))
-
-
-def _entry(
-    table: Table, form: Kind[Table], audit: Mapping[str, Any] | None, error: str | None
-) -> dict[str, Any]:
-    """A table's entry in the report."""
-    content = builtins(table)
-    config = {option: content.pop(option) for option in form.options.__struct_fields__}
-    entry: dict[str, Any] = {**content, "config": config}
-    if audit is None:
-        return {**entry, "status": "error", "error": error}
-    summary = {name: audit[name] for name in form.summary}
-    failures = form.row_failures is not None and summary[form.row_failures]
-    return {**entry, "status": "row-failures" if failures else "ok", "summary": summary}
-
-
-def _status(entries: Sequence[Mapping[str, Any]]) -> Literal["ok", "failed", "row-failures"]:
-    """The status of a batch, by its worst table."""
-    found = {entry["status"] for entry in entries}
-    if "error" in found:
-        return "failed"
-    return "row-failures" if "row-failures" in found else "ok"
-
-
-def _describe_inputs(
-    table: Table, form: Kind[Table], context: Context
-) -> dict[str, Described | list[Described]]:
-    """The inputs of a table that failed, as far as they are there."""
-    found: dict[str, Described | list[Described]] = {}
-    for name, path in form.inputs(table):
-        try:
-            # A format may read files of any suffix.
-            found_files = find(
-                path,
-                context.base_dir,
-                folders=True,
-                dialect=Dialect("csv"),
-                storage_options=context.storage_options,
-            )
-            files = [(file.written, file.path) for file in found_files]
-        except MaterializeError:
-            files = [context.locate(path)]
-        # As a run calls them: `labels.files[0]` are labels, `saliency.model_path` is the model.
-        called = name.partition("[")[0].removesuffix(".files").rpartition(".")[2]
-        role = found.setdefault(called, [])
-        if isinstance(role, list):
-            role += [describe(*file) for file in files]
-    return found
+    def provenance(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """What is known of the whole run."""
+        context = self._context
+        with self._lock:
+            inputs: dict[str, Described | list[Described]] = {
+                role: [files[path] for path in sorted(files)] for role, files in self._inputs.items()
+            }
+            outputs = [file for files in self._written.values() for file in files]
+        if context.manifest is not None:
+            inputs["manifest"] = context.manifest[0]
+        return run_provenance(
+            entrypoint=context.entrypoint,
+            argv=context.argv,
+            args=args,
+            inputs=inputs,
+            outputs={"tables": outputs},
+            base=context.base,
+        )
 
 
 def _written(table: Table, form: Kind[Table], context: Context, audit: Mapping[str, Any]) -> list[Described]:
     """The outputs of a table; what its audit knows of them is not hashed again."""
     known = audit["run_provenance"]["outputs"]
     found: list[Described] = []
-    for name, path in _output_paths(table, form):
+    for name, path in output_paths(table, form):
         own = known[name] if name in known else describe(*context.locate(path))
         found += own if isinstance(own, list) else [own]
     return found
-
-
-class _Gathered:
-    """The inputs of all tables by role, each file once."""
-
-    def __init__(self) -> None:
-        self._files: dict[str, dict[str, Described]] = {}
-
-    def add(self, inputs: Mapping[str, Described | list[Described]]) -> None:
-        for role, files in inputs.items():
-            known = self._files.setdefault(role, {})
-            for file in files if isinstance(files, list) else [files]:
-                known.setdefault(str(file["path"]), file)
-
-    def by_role(self, manifest: Described) -> dict[str, Described | list[Described]]:
-        roles: dict[str, Described | list[Described]] = {
-            role: [files[path] for path in sorted(files)] for role, files in self._files.items()
-        }
-        return {**roles, "manifest": manifest}
-
-
-def _totals(entries: Sequence[Mapping[str, Any]], form: Kind[Table]) -> dict[str, int]:
-    summaries = [entry["summary"] for entry in entries if "summary" in entry]
-    return {
-        "tables": len(entries),
-        "failed_tables": len(entries) - len(summaries),
-        **{name: sum(summary[name] for summary in summaries) for name in form.totals},
-    }
-
-
-def _write_reports(
-    report: BatchReport, form: Kind[Table], outputs: Mapping[str, str], options: StorageOptions
-) -> None:
-    texts = {"report_json": to_json(report), "report_md": to_markdown(report, form).encode()}
-    for name, written in outputs.items():
-        with staged(written, locate(written, None, options)) as part:
-            part.write_bytes(texts[name])
-
-
-def to_markdown(report: BatchReport, form: Kind[Table]) -> str:
-    """A batch's report for people: its status, a row a table, and what went wrong."""
-    rows = []
-    for entry in report.tables:
-        summary = entry.get("summary", {})
-        cells = [_cell(summary.get(name, "")) for name in form.columns.values()]
-        rows.append([entry["id"], entry["status"], *cells, entry[form.outputs[0]]])
-    parts = [
-        f"# {form.title} report",
-        f"Status: **{report.status}**. Manifest: {escape(report.manifest)}",
-        table_of(["Table", "Status", *form.columns, "Output"], rows),
-    ]
-    errors = [entry for entry in report.tables if "error" in entry]
-    if errors:
-        parts.append("## Errors")
-        parts.append("\n".join(f"- {escape(e['id'])}: {escape(e['error'])}" for e in errors))
-    hints = report.hints()
-    if hints:
-        parts.append("## Scores that met no row")
-        parts.append("\n".join(f"- {escape(table)}: {escape(hint)}" for table, hint in hints))
-    return "\n\n".join(parts) + "\n"
-
-
-def _cell(value: object) -> object:
-    """A number as the report shows it: a share with three decimals."""
-    return f"{value:.3f}" if isinstance(value, float) else value

@@ -87,7 +87,7 @@ def second_opinion_table(
     from polars_materialize.score_runs import materialize_scores  # noqa: PLC0415 - polars is slow to import
 
     entries = [read_entry(entry, Sidecar, "--scores") for entry in scores]
-    hashed = options["audit_json"] is not None  # nobody else would see the hashes
+    hashed = _is_seen(options["audit_json"], out, options["partition_by"])
     with Progress() as progress:
         audit = materialize_scores(
             features, entries, out, hashed=hashed, argv=argv, progress=progress, **options
@@ -100,6 +100,11 @@ def second_opinion_table(
         f"second-opinion materialize: input_rows={audit.input_rows} output_rows={audit.output_rows} {counts}",
         err=True,
     )
+
+
+def _is_seen(audit_json: str | None, out: str, partition_by: list[str] | None) -> bool:
+    """Whether an audit is written, in whose provenance hashes stand: as a file, or in a Parquet footer."""
+    return audit_json is not None or partition_by is not None or out.lower().endswith((".parquet", ".pq"))
 
 
 def _say_warnings(audit: ScoreAudit | LabelAudit | RefreshAudit) -> None:
@@ -137,7 +142,7 @@ def mos_labels_table(
     from polars_materialize.label_runs import materialize_labels  # noqa: PLC0415 - polars is slow to import
 
     entries = [read_entry(entry, LabelFile, "--labels") for entry in labels]
-    hashed = options["audit_json"] is not None  # nobody else would see the hashes
+    hashed = _is_seen(options["audit_json"], out, options["partition_by"])
     audit = materialize_labels(features, entries, out, hashed=hashed, argv=argv, **options)
     _say_warnings(audit)
     click.echo(
@@ -174,7 +179,7 @@ def saliency_table(argv: Sequence[str], /, jobs: int, dask: str | None, **option
     from polars_materialize.executors import open_executor  # noqa: PLC0415 - slow to import
     from polars_materialize.saliency_runs import materialize_saliency  # noqa: PLC0415 - slow to import
 
-    hashed = options["audit_json"] is not None  # nobody else would see the hashes
+    hashed = _is_seen(options["audit_json"], options["output"], options["partition_by"])
     with Progress() as progress, open_executor(jobs, dask) as executor:
         audit = materialize_saliency(
             options.pop("input"),
@@ -252,7 +257,7 @@ def refresh_table(
     from polars_materialize import refresh_runs  # noqa: PLC0415 - polars is slow to import
     from polars_materialize.executors import open_executor  # noqa: PLC0415 - slow to import
 
-    hashed = options["audit_json"] is not None  # nobody else would see the hashes
+    hashed = _is_seen(options["audit_json"], options["out"], options["partition_by"])
     with Progress() as progress, open_executor(jobs, dask) as executor:
         audit = refresh_runs.refresh_table(
             options.pop("features"),
@@ -328,23 +333,41 @@ def _run_batch(
     from polars_materialize.batch_kinds import KINDS  # noqa: PLC0415 - polars is slow to import
     from polars_materialize.batches import run_batch  # noqa: PLC0415 - polars is slow to import
     from polars_materialize.executors import open_executor  # noqa: PLC0415 - slow to import
+    from polars_materialize.shown import shortened  # noqa: PLC0415 - slow to import
+
+    told: dict[str, str] = {}
+    lacking: set[str] = set()
 
     def tell(table: str, error: str) -> None:
+        if table in lacking:
+            return
         progress.clear()
-        click.echo(f"table {table!r}: {error}", err=True)
+        first = told.setdefault(error, table)
+        said = shortened(error) if first == table else f"the same error as table {first!r}"
+        click.echo(f"table {table!r}: {said}", err=True)
+
+    def tell_lacking(table: str, error: str) -> None:
+        tell(table, error)
+        lacking.add(table)
 
     workers = open_executor(options.pop("jobs"), options.pop("dask"))
     try:
         with Progress() as progress, workers as options["executor"]:
             report = run_batch(
-                options.pop("manifest"), kind=kind, argv=argv, on_failure=tell, progress=progress, **options
+                options.pop("manifest"),
+                kind=kind,
+                argv=argv,
+                on_failure=tell,
+                on_lacking=tell_lacking,
+                progress=progress,
+                **options,
             )
     except OutputError as error:  # a report could not be written; what the tables did is said all the same
         if "report" in error.fields:
             click.echo(KINDS[kind].line.format(**error.fields["report"].summary), err=True)
         raise
-    for table, hint in report.hints():
-        click.echo(f"table {table!r}: note: {hint}", err=True)
+    for line in report.notes():
+        click.echo(line, err=True)
     click.echo(KINDS[kind].line.format(**report.summary), err=True)
     if report.status != "ok" and not (allow_row_failures and report.status == "row-failures"):
         raise click.exceptions.Exit(1)

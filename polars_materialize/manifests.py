@@ -1,8 +1,8 @@
 """Batch manifests: read whole and checked whole, before anything runs.
 
-A manifest is `{"defaults": {...}, "formats": {...}, "storage_options": {...}, "tables": [...]}`. Top-level
-names that begin with `_` are comments. Every error names the place as a JSON path, such as
-`$.tables[1].missing_policy`.
+A manifest is `{"defaults": {...}, "formats": {...}, "storage_options": {...}, "tables": [...]}`. Names that
+begin with `_` are comments, anywhere; `$schema` is for editors. Every error names the place as a JSON path,
+such as `$.tables[1].missing_policy`.
 """
 
 from __future__ import annotations
@@ -98,8 +98,11 @@ def read_manifest(
     forms = forms or {}
     known: tuple[str, ...] = ("defaults", "storage_options", "tables")
     known = ("formats", *known) if forms else known
+    schema = content.pop("$schema", "")
+    if not isinstance(schema, str):
+        raise ManifestError(written, "expected the address of a JSON Schema", place="$.$schema")
     for name in content:
-        if name not in known and not name.startswith("_"):
+        if name not in known:
             raise ManifestError(
                 written,
                 f"unknown name{did_you_mean(name, known)}; expected {', '.join(known)}, or _comments",
@@ -230,7 +233,40 @@ def _load(written: str) -> tuple[bytes, dict[str, Any]]:
     content = _parse_json(written, text)
     if not isinstance(content, dict):
         raise ManifestError(written, "expected an object with tables", place="$")
-    return raw, content
+    return raw, _without_comments(content)
+
+
+def _without_comments(content: Any) -> Any:
+    """JSON without the members of objects that are comments, however deep."""
+    if isinstance(content, list):
+        return [_without_comments(item) for item in content]
+    if isinstance(content, dict):
+        return {name: _without_comments(item) for name, item in content.items() if not name.startswith("_")}
+    return content
+
+
+def kind_of(path: str | os.PathLike[str]) -> str | None:
+    """Of which kind of batch a manifest is by the names in its tables, if they are of one kind only."""
+    try:
+        _, content = _load(os.fspath(path))
+    except ManifestError:
+        return None
+    entries = content.get("tables")
+    kinds = (
+        {_kind(entry) for entry in entries if isinstance(entry, dict)}
+        if isinstance(entries, list)
+        else {None}
+    )
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _kind(table: dict[str, Any]) -> str | None:
+    parts = [name for name in ("labels", "scores", "saliency") if name in table]
+    if "input" in table or "output" in table:
+        return None if parts else "saliency"
+    if any(isinstance(table[name], dict) for name in parts):
+        return "refresh"
+    return {"labels": "mos-labels", "scores": "second-opinion"}.get(" ".join(parts))
 
 
 def _parse_json(written: str, text: str) -> object:
@@ -239,7 +275,9 @@ def _parse_json(written: str, text: str) -> object:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise ManifestError(written, f"not JSON: {error.msg}", place=place) from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise ManifestError(written, "is nested too deep") from None
+    except ValueError as error:
         raise ManifestError(written, str(error)) from None
 
 
@@ -401,31 +439,35 @@ def check_paths(
         manifest,
         folders,
         [
-            *((place, Path(real(folder, path))) for place, folder, path in outputs if not is_url(path)),
-            *((place, manifest.base_dir / plain_part(path)) for place, path in inputs if not is_url(path)),
+            *((place, path, Path(real(folder, path))) for place, folder, path in outputs if not is_url(path)),
+            *(
+                (place, path, manifest.base_dir / plain_part(path))
+                for place, path in inputs
+                if not is_url(path)
+            ),
         ],
     )
     readers = Readers(manifest.base_dir, inputs)
     for place, folder, path in outputs:
         found = real(folder, path)
         if found in taken:
-            raise ManifestError(manifest.written, f"is also {taken[found]}", place=place)
+            raise ManifestError(manifest.written, f"is also {taken[found]}: {path!r}", place=place)
         taken[found] = place
         other = readers.of(found)
         if other is not None:
-            raise ManifestError(manifest.written, f"is also an input, {other}", place=place)
+            raise ManifestError(manifest.written, f"is also an input, {other}: {path!r}", place=place)
 
 
 def _refuse_inside(
-    manifest: Manifest[Table], folders: Sequence[tuple[str, str]], others: Sequence[tuple[str, Path]]
+    manifest: Manifest[Table], folders: Sequence[tuple[str, str]], others: Sequence[tuple[str, str, Path]]
 ) -> None:
     """Refuses what lies in a folder that a table writes, and so would be replaced with it."""
     places = {real(manifest.base_dir, path): place for place, path in folders}
-    for place, path in others if places else ():
-        for folder in Path(os.path.realpath(path)).parents:
+    for place, path, where in others if places else ():
+        for folder in Path(os.path.realpath(where)).parents:
             inside = places.get(str(folder))
             if inside is not None:
-                problem = f"lies in the folder {inside}, which is replaced as a whole"
+                problem = f"lies in the folder {inside}, which is replaced as a whole: {path!r}"
                 raise ManifestError(manifest.written, problem, place=place)
 
 

@@ -8,16 +8,21 @@ Objects in a store (`s3://`) are whole, each; those of a template appear one aft
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
+import threading
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polars_materialize.errors import OptionError, OutputError, TableError, did_you_mean, listing
-from polars_materialize.provenance import describe
+from polars_materialize.footers import earlier_audits, footer_text, limit
+from polars_materialize.provenance import as_written, describe
 from polars_materialize.stores import Url, is_url, refuse_output
 from polars_materialize.tables import (
+    FOOTER_KEY,
     SIDE_BY_SIDE,
     File,
     Splice,
@@ -33,17 +38,20 @@ from polars_materialize.tables import (
 )
 
 if TYPE_CHECKING:
-    import contextlib
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    import msgspec
     import polars as pl
 
     from polars_materialize.chains import Attached
     from polars_materialize.provenance import Described
     from polars_materialize.stores import Place, StorageOptions
-    from polars_materialize.tables import Table
+    from polars_materialize.tables import Shard, Table
 
 STEM, FOLDER = "{stem}", "{folder}"
+
+PARTITIONS = 2**8
+"""How many files a folder that is parted by columns is taken to have, before it is written."""
 
 LIGHT_BYTES = 2**25
 """Of what size the files of a table may be to be joined and written side by side."""
@@ -182,22 +190,37 @@ class Outputs:
             return
         self._parts = [stack.enter_context(staged(file.written, file.path)) for file in self.files]
 
-    def write(self, joined: Joined, metadata: Mapping[str, str]) -> None:
+    def expected(self) -> Described | list[Described]:
+        """The outputs as they can be described before they are written."""
+        if self.partition_by:
+            return [as_written(self.target, "directory")]
+        found = [as_written(file.written, "file") for file in self.files]
+        return found if self.is_template else found[0]
+
+    def write(self, joined: Joined, audit: Callable[[], msgspec.Struct]) -> None:
         """Writes the table to the staged places.
 
         Args:
             joined: The table.
-            metadata: Key-value metadata of Parquet files.
+            audit: Gives the audit for the footers of Parquet files, when these are written: last of all.
         """
+
+        def metadata(shards: Sequence[Shard], files: int) -> Callable[[], dict[str, str]]:
+            earlier = earlier_audits([shard.file for shard in shards])
+            return lambda: {FOOTER_KEY: footer_text(audit(), earlier, limit(files))}
+
+        every = joined.table.shards
         if self.partition_by:
-            file, part = self.files[0], self._parts[0]
-            write_partitions(joined.frame(), file, part, by=self.partition_by, metadata=metadata)
+            file, part, own = self.files[0], self._parts[0], metadata(every, PARTITIONS)
+            write_partitions(joined.frame(), file, part, by=self.partition_by, metadata=own)
             return
         shards = range(len(joined.table.shards)) if self.is_template else [None]
 
         def write_one(place: tuple[int | None, File, Path]) -> None:
             shard, file, part = place
-            _write_one(joined, shard, file, part, metadata if file.format == "parquet" else {})
+            parts = every if shard is None else [every[shard]]
+            own = metadata(parts, len(self.files)) if file.format == "parquet" else None
+            _write_one(joined, shard, file, part, own)
 
         # While a small file is flushed to the disk, another may be joined; a large one takes all cores.
         are_light = all(is_up_to(shard.file.path, LIGHT_BYTES) for shard in joined.table.shards)
@@ -217,6 +240,44 @@ class Outputs:
         names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
         stem = self.target.rstrip("/\\")
         return [describe(f"{stem}/{name}", root / name, hashed=hashed) for name in names]
+
+
+@contextlib.contextmanager
+def placed(written: Sequence[tuple[str, Place]]) -> Iterator[contextlib.ExitStack]:
+    """A stack of staged files and folders, which take their places one right after another at its end.
+
+    Between two of them Ctrl-C and a polite kill have to wait, so a table and its audit are of one run. Only
+    what ends the process at once (SIGKILL, a power cut) can come between; the hash in the audit shows that.
+    Objects are sent to a store then, which takes too long to wait for.
+
+    Args:
+        written: What is going to be written.
+    """
+    local = all(isinstance(path, Path) for _, path in written)
+    with contextlib.ExitStack() as stack:
+        yield stack
+        with _undisturbed() if local else contextlib.nullcontext():
+            stack.close()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Holds signals back that would end the run, in the thread that handles them."""
+    held: list[int] = []
+    before: dict[int, Any] = {}
+    here = threading.current_thread() is threading.main_thread()
+    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]  # as far as there are
+    try:
+        for number in numbers if here else ():
+            if number is not None and signal.getsignal(number) not in (None, signal.SIG_IGN):
+                before[number] = signal.getsignal(number)
+                signal.signal(number, lambda number, _: held.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in dict.fromkeys(held):
+            signal.raise_signal(number)
 
 
 def _one_each(
@@ -252,14 +313,14 @@ def _parent(file: File) -> PurePath:
 
 
 def _write_one(
-    joined: Joined, shard: int | None, file: File, part: Path, metadata: Mapping[str, str]
+    joined: Joined, shard: int | None, file: File, part: Path, metadata: Callable[[], dict[str, str]] | None
 ) -> None:
     """Writes one file: the whole table, or the rows and columns of one of its files."""
     shards = joined.table.shards if shard is None else [joined.table.shards[shard]]
     frame = joined.frame(shard)
-    keeps = file.format == "parquet" and all(one.plain for one in shards) and not joined.drops
+    keeps = metadata is not None and all(one.plain for one in shards) and not joined.drops
     spliced = Splice.of([one.file for one in shards], joined.added) if keeps else None
-    if spliced is None:
+    if spliced is None or metadata is None:
         write(frame, file, part, metadata)
         return
     added = frame.select(list(joined.added))

@@ -13,11 +13,12 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Self, cast
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from polars_materialize._version import __version__
 from polars_materialize.errors import InputChangedError, OutputError, TableError
-from polars_materialize.stores import StoreError, Url, in_one_line, states
+from polars_materialize.stores import StoreError, Url, in_one_line, is_url, states
 
 if TYPE_CHECKING:
     import io
@@ -30,8 +31,26 @@ SCHEMA = "ai-run-provenance-v1"
 SMALL_BYTES = 2**18
 OBJECTS_AT_ONCE = 8
 
+Base = Literal["working-directory", "base-dir", "manifest-folder"]
+"""What relative paths are relative to: where the run was started, the option `base_dir`, or the manifest."""
+
 Described = dict[str, Any]
 """A path: `path`, `exists`, `kind`, `sha256` (null for folders and missing files), `bytes`."""
+
+
+def from_base(written: str, base_dir: Path | None) -> str:
+    """A path that is relative to the working directory as one that is relative to a base; others as they are.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from_base("bundle/manifest.json", Path("bundle")), from_base("r.json", Path("bundle"))
+        ('manifest.json', '../r.json')
+    """
+    if base_dir is None or is_url(written) or Path(written).is_absolute() or not written:
+        return written
+    if os.path.realpath(base_dir) == str(Path.cwd()):
+        return written
+    return PurePath(os.path.relpath(written, base_dir)).as_posix()
 
 
 def describe(written: str, path: Place, *, hashed: bool = True) -> Described:
@@ -58,6 +77,11 @@ def _described_object(written: str, url: Url, *, hashed: bool) -> Described:
     with contextlib.suppress(StoreError, InputChangedError):  # what can be said of it is said
         digest = sha256(url) if hashed else None
     return _described(written, "file", digest, _size(state))
+
+
+def as_written(written: str, kind: str) -> Described:
+    """Describes what is going to be written, whose size and hash nobody knows yet."""
+    return _described(written, kind, None, None)
 
 
 def describe_bytes(written: str, content: bytes) -> Described:
@@ -221,7 +245,9 @@ class _Watched:
         self.digest = None if hasher is None else hasher.submit(written, path, self.state)
 
     def described(self) -> Described:
-        digest = None if self.digest is None else self.digest.result()
+        # Of a file that could not be hashed `refuse_changed` says so.
+        failed = self.digest is None or self.digest.exception() is not None
+        digest = None if self.digest is None or failed else self.digest.result()
         return _described(self.written, "file", digest, _size(self.state))
 
 
@@ -280,6 +306,7 @@ def run_provenance(
     inputs: Mapping[str, Described | Sequence[Described]],
     outputs: Mapping[str, Described | Sequence[Described]],
     others: Mapping[str, str] | None = None,
+    base: Base = "working-directory",
 ) -> dict[str, Any]:
     """The `run_provenance` block of an audit or a report.
 
@@ -290,6 +317,7 @@ def run_provenance(
         inputs: The described inputs by role.
         outputs: The described outputs by role.
         others: Versions of what not every run uses, by name.
+        base: What all relative paths in it, but for those of `argv`, are relative to.
     """
     return {
         "schema": SCHEMA,
@@ -299,4 +327,5 @@ def run_provenance(
         "inputs": dict(inputs),
         "outputs": dict(outputs),
         "versions": {**versions(), **(others or {})},
+        "base_dir": base,
     }

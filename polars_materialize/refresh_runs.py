@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
-    from polars_materialize.reports import ShardCounts
     from polars_materialize.runs import AnyPart
     from polars_materialize.stores import StorageOptions
 
@@ -147,8 +146,8 @@ def run_refresh_table(table: RefreshTable, context: Context) -> RefreshAudit:
     check_refresh_table(table)
     parts = [PARTS[name].part(one, context) for name, one in _single_tables(table).items()]
 
-    def audit(audits: Sequence[Any], provenance: dict[str, Any], shards: ShardCounts) -> RefreshAudit:
-        found = {type(one): msgspec.structs.replace(one, shards=shards) for one in audits}
+    def audit(audits: Sequence[Any], whole: dict[str, Any]) -> RefreshAudit:
+        found = {type(one): msgspec.structs.replace(one, shards=whole["shards"]) for one in audits}
         kinds = (LabelAudit, ScoreAudit, SaliencyAudit)
         labels, scores, saliency = (cast("Any", found.get(kind)) for kind in kinds)
         last = scores or labels
@@ -161,9 +160,8 @@ def run_refresh_table(table: RefreshTable, context: Context) -> RefreshAudit:
             labels=labels,
             scores=scores,
             saliency=saliency,
-            run_provenance=provenance,
-            shards=shards,
-            warnings=[text for one in audits for text in one.warnings],
+            warnings=[warning for one in audits for warning in one.warnings],
+            **whole,
         )
 
     return run_table(table, context, Run("features", "out", parts, audit))

@@ -5,10 +5,18 @@ JSON has sorted keys and no clock, so that the same run gives the same bytes.
 
 from __future__ import annotations
 
-import re
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+
+from polars_materialize.errors import counted
+from polars_materialize.shown import Shown, View, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+NOTED = 10
+"""How many clips without a result stderr shows of a batch."""
 
 
 class KeyCounts(msgspec.Struct, frozen=True):
@@ -115,7 +123,7 @@ class ScorerCounts(msgspec.Struct, frozen=True):
     fields: list[FieldsRead] = []
 
 
-class ScoreAudit(msgspec.Struct, frozen=True, kw_only=True):
+class ScoreAudit(Shown, msgspec.Struct, frozen=True, kw_only=True):
     """What joining scores onto one table did, and to what.
 
     Attributes:
@@ -132,6 +140,8 @@ class ScoreAudit(msgspec.Struct, frozen=True, kw_only=True):
         run_provenance: Inputs and outputs with their hashes, options, versions.
         shards: How many files the table was read from and written to.
         warnings: What a reader should know before the table is used, in words; none most often.
+        columns: The columns of the feature table, as it was read.
+        columns_added: The columns that the run has added, or replaced.
     """
 
     feature_table: str
@@ -147,16 +157,19 @@ class ScoreAudit(msgspec.Struct, frozen=True, kw_only=True):
     run_provenance: dict[str, Any]
     shards: ShardCounts = ShardCounts()
     warnings: list[str] = []
+    columns: list[str] = []
+    columns_added: list[str] = []
 
-    def _repr_markdown_(self) -> str:
-        """A table of the scorers, for notebooks."""
+    def views(self) -> list[View]:
+        """A table of the scorers."""
         head = ["Scorer", "Scores", "Matched rows", "Missing rows", "Bad rows", "Unused scores"]
-        rows: list[list[object]] = [
+        rows = [
             [c.competitor, c.scores_loaded, c.matched_rows, c.missing_rows, c.bad_rows, c.unused_scores]
             for c in self.competitors.values()
         ]
-        title = f"**{escape(self.feature_table)}** to **{escape(self.output)}**"
-        return f"{title}: {self.input_rows:,} rows in, {self.output_rows:,} out\n\n{table(head, rows)}"
+        said = f"{self.input_rows:,} rows in, {self.output_rows:,} out"
+        hints = {name: counts.hint for name, counts in self.competitors.items()}
+        return [View([self.feature_table, self.output], said, head, rows, with_hints(self.warnings, hints))]
 
 
 class LabelSource(msgspec.Struct, frozen=True):
@@ -183,7 +196,7 @@ class LabelSource(msgspec.Struct, frozen=True):
     format: str | None = None
 
 
-class LabelAudit(msgspec.Struct, frozen=True, kw_only=True):
+class LabelAudit(Shown, msgspec.Struct, frozen=True, kw_only=True):
     """What joining MOS labels onto one table did, and to what.
 
     Attributes:
@@ -212,6 +225,8 @@ class LabelAudit(msgspec.Struct, frozen=True, kw_only=True):
         run_provenance: Inputs and outputs with their hashes, options, versions.
         shards: How many files the table was read from and written to.
         warnings: What a reader should know before the table is used, in words; none most often.
+        columns: The columns of the feature table, as it was read.
+        columns_added: The columns that the run has added, or replaced.
     """
 
     feature_table: str
@@ -239,17 +254,19 @@ class LabelAudit(msgspec.Struct, frozen=True, kw_only=True):
     run_provenance: dict[str, Any]
     shards: ShardCounts = ShardCounts()
     warnings: list[str] = []
+    columns: list[str] = []
+    columns_added: list[str] = []
 
-    def _repr_markdown_(self) -> str:
-        """A table of the label files, for notebooks."""
+    def views(self) -> list[View]:
+        """A table of the label files."""
         head = ["Labels", "Key", "MOS", "Scale", "Rows", "Without key"]
-        rows: list[list[object]] = [
+        rows = [
             [s.path, s.key_column, s.mos_column, s.scale, s.rows, s.rows_without_key]
             for s in self.label_sources
         ]
-        title = f"**{escape(self.feature_table)}** to **{escape(self.output)}**"
         matched = f"{self.matched_rows:,} of {self.input_rows:,} rows have a label"
-        return f"{title}: {matched} (match rate {self.match_rate:.3f})\n\n{table(head, rows)}"
+        said = f"{matched} (match rate {self.match_rate:.3f})"
+        return [View([self.feature_table, self.output], said, head, rows, self.warnings)]
 
 
 class ClipCounts(msgspec.Struct, frozen=True):
@@ -284,7 +301,7 @@ class ClipFailure(msgspec.Struct, frozen=True):
     rows: int
 
 
-class SaliencyAudit(msgspec.Struct, frozen=True, kw_only=True):
+class SaliencyAudit(Shown, msgspec.Struct, frozen=True, kw_only=True):
     """What adding saliency to one table did; counts are of rows unless they say otherwise.
 
     Attributes:
@@ -304,6 +321,8 @@ class SaliencyAudit(msgspec.Struct, frozen=True, kw_only=True):
         run_provenance: Inputs and outputs with their hashes, options, versions.
         shards: How many files the table was read from and written to.
         warnings: What a reader should know before the table is used, in words; none most often.
+        columns: The columns of the feature table, as it was read.
+        columns_added: The columns that the run has added, or replaced.
     """
 
     schema: str = "saliency-materializer-audit-v1"
@@ -322,16 +341,18 @@ class SaliencyAudit(msgspec.Struct, frozen=True, kw_only=True):
     run_provenance: dict[str, Any]
     shards: ShardCounts = ShardCounts()
     warnings: list[str] = []
+    columns: list[str] = []
+    columns_added: list[str] = []
 
-    def _repr_markdown_(self) -> str:
-        """Rows by status, for notebooks."""
-        rows: list[list[object]] = [[status, count] for status, count in self.statuses.items() if count]
-        title = f"**{escape(self.input)}** to **{escape(self.output)}**"
-        clips = f"{self.clips.ok:,} of {self.clips.total:,} clips measured"
-        return f"{title}: {clips}\n\n{table(['Status', 'Rows'], rows)}"
+    def views(self) -> list[View]:
+        """Rows by status, and why clips failed."""
+        rows = [[status, count] for status, count in self.statuses.items() if count]
+        said = f"{self.clips.ok:,} of {self.clips.total:,} clips measured"
+        failures = [f"{one.path}: {one.status}: {one.message}" for one in self.failures]
+        return [View([self.input, self.output], said, ["Status", "Rows"], rows, [*self.warnings, *failures])]
 
 
-class RefreshAudit(msgspec.Struct, frozen=True, kw_only=True):
+class RefreshAudit(Shown, msgspec.Struct, frozen=True, kw_only=True):
     """What one pass joined onto one table.
 
     Attributes:
@@ -341,12 +362,14 @@ class RefreshAudit(msgspec.Struct, frozen=True, kw_only=True):
         input_rows: The feature table's rows.
         output_rows: The written table's rows.
         failed: Rows whose clip was not measured, though it was to be.
-        labels: What was joined of labels; its provenance is this one's.
+        labels: What was joined of labels; its provenance and the table's columns are this one's.
         scores: What was joined of scores, likewise.
         saliency: What was measured, likewise.
         run_provenance: Inputs and outputs with their hashes, options, versions.
         shards: How many files the table was read from and written to.
         warnings: What a reader should know before the table is used, in words; none most often.
+        columns: The columns of the feature table, as it was read.
+        columns_added: The columns that the run has added, or replaced.
     """
 
     schema: str = "refresh-materializer-audit-v1"
@@ -361,27 +384,32 @@ class RefreshAudit(msgspec.Struct, frozen=True, kw_only=True):
     run_provenance: dict[str, Any]
     shards: ShardCounts = ShardCounts()
     warnings: list[str] = []
+    columns: list[str] = []
+    columns_added: list[str] = []
 
-    def _repr_markdown_(self) -> str:
-        """What each part did, for notebooks."""
+    def views(self) -> list[View]:
+        """What each part did."""
         parts = [part for part in (self.labels, self.scores, self.saliency) if part is not None]
-        return "\n\n".join(part._repr_markdown_() for part in parts)
+        return [view for part in parts for view in part.views()]
 
 
-class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a batch did: one entry a table.
+class BatchReport(Shown, msgspec.Struct, frozen=True, kw_only=True):
+    """What a batch did, or has done so far: one entry a table.
 
     Attributes:
         schema: The kind of the report.
-        status: `ok`, `failed`, or for saliency `row-failures`.
-        manifest: The manifest, as the user wrote its path.
+        status: `ok`, `failed`, or where clips failed but no table `row-failures`. Of a batch that is not at
+            its end `running`, and of one that was ended before it `interrupted`.
+        manifest: The manifest; its path is relative to the base that `run_provenance` names.
         summary: Counts over all tables.
-        tables: For each table its `id`, paths, `config`, `status`, and `summary` or `error`.
+        tables: For each table its `id`, paths, `config`, `status`, `warnings`, `columns_added`, and `summary`
+            or `error`. The status is `ok`, `row-failures`, `error`, or `not-run`. Only a table that was
+            written has its outputs; where clips are measured, it has the first `failures`.
         run_provenance: Inputs and outputs with their hashes, options, versions.
     """
 
     schema: str
-    status: Literal["ok", "failed", "row-failures"]
+    status: Literal["ok", "failed", "row-failures", "running", "interrupted"]
     manifest: str
     summary: dict[str, int]
     tables: list[dict[str, Any]]
@@ -391,45 +419,67 @@ class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
         """Its counts; all of it would fill pages."""
         return f"BatchReport(schema={self.schema!r}, status={self.status!r}, summary={self.summary})"
 
-    def hints(self) -> list[tuple[str, str]]:
-        """The tables no row of which has a score of a scorer, and for each such scorer why, in words."""
-        found = []
-        for entry in self.tables:
-            summary = entry.get("summary", {})
-            scores = summary.get("scores") or summary  # of a refresh they are a part
-            for name, counts in scores.get("competitors", {}).items():
-                if counts["hint"] is not None:
-                    found.append((entry["id"], f"{name}: {counts['hint']}"))
-        return found
+    def views(self) -> list[View]:
+        """A row a table: those that failed first."""
+        ranked = sorted(self.tables, key=lambda entry: entry["status"] != "error")
+        rows = [[entry["id"], entry["status"], entry.get("error", "")] for entry in ranked]
+        counts = ", ".join(f"{name} {count:,}" for name, count in self.summary.items())
+        notes = [f"{table}: {warning}" for table, warning in self.warnings()]
+        notes += [f"{table}: {said_of(failure)}" for table, failure in self.failures()]
+        return [View([self.manifest], f"{self.status}: {counts}", ["Table", "Status", "Error"], rows, notes)]
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """What a reader should know before tables are used: ids of tables, each with a warning of it."""
+        return [(entry["id"], warning) for entry in self.tables for warning in entry["warnings"]]
+
+    def failures(self) -> list[tuple[str, dict[str, Any]]]:
+        """The first clips of each table that failed: the table's id, and the clip."""
+        return [(entry["id"], one) for entry in self.tables for one in entry.get("failures", [])]
+
+    def notes(self) -> list[str]:
+        """What stderr says of tables that were written: their warnings, and the first clips that failed.
+
+        A warning that several tables share is said once, with how many share it.
+        """
+        tables: dict[str, list[str]] = {}
+        for name, warning in self.warnings():
+            tables.setdefault(warning, []).append(name)
+        lines = []
+        for warning, names in tables.items():
+            more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+            lines.append(f"table {names[0]!r}{more}: warning: {shortened(warning)}")
+        failures = self.failures()
+        lines += [f"table {name!r}: {shortened(said_of(one))}" for name, one in failures[:NOTED]]
+        rest = sum(entry.get("summary", {}).get("failed", 0) for entry in self.tables)
+        rest -= sum(one["rows"] for _, one in failures[:NOTED])
+        if failures and rest:
+            lines.append(f"and {counted(rest, 'more row')} without a result; the audits list more clips")
+        return lines
+
+
+def said_of(failure: dict[str, Any]) -> str:
+    """Why a clip has no result, in one line.
+
+    Example:
+        >>> said_of({"path": "a.mp4", "status": "missing-source", "message": "no such file", "rows": 2})
+        'a.mp4: missing-source: no such file (2 rows)'
+    """
+    path = "a row without a path" if failure["path"] is None else failure["path"]
+    path = path if path.isprintable() else repr(path)
+    rows = f" ({failure['rows']:,} rows)" if failure["rows"] > 1 else ""
+    return f"{path}: {failure['status']}: {failure['message']}{rows}"
+
+
+def with_hints(warnings: Sequence[str], hints: Mapping[str, str | None]) -> list[str]:
+    """Warnings, and of scorers that met no row why, unless a warning says that."""
+    found = list(warnings)
+    for scorer, hint in hints.items():
+        if hint is not None and not any(hint in warning for warning in warnings):
+            found.append(f"{scorer}: {hint}")
+    return found
 
 
 def to_json(report: msgspec.Struct) -> bytes:
     """A report as indented JSON with sorted keys and a last newline."""
     compact = msgspec.json.encode(report, order="sorted")
     return msgspec.json.format(compact, indent=2) + b"\n"
-
-
-def table(head: list[str], rows: list[list[object]]) -> str:
-    """A Markdown table; cells are escaped.
-
-    Example:
-        >>> print(table(["Table", "Rows"], [["a<b", 3]]))
-        | Table | Rows |
-        | --- | --- |
-        | a&lt;b | 3 |
-    """
-    lines = [head, ["---"] * len(head), *([escape(str(cell)) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def escape(text: str) -> str:
-    r"""Makes text from a file plain text in Markdown: one line, no markup, no HTML.
-
-    Example:
-        >>> print(escape("<b>*clip*</b> a|b snake_case"))
-        &lt;b&gt;\*clip\*&lt;/b&gt; a\|b snake_case
-    """
-    text = " ".join(text.split())
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = re.sub(r"([\\`*|\[\]~])", r"\\\1", text)
-    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside of a word it is no markup

@@ -18,12 +18,13 @@ import msgspec
 from polars_materialize import reports
 from polars_materialize.chains import Attached, Chain
 from polars_materialize.errors import InputChangedError, OptionError, OutputError, TableError, no_panics
-from polars_materialize.outputs import Joined, Outputs, check_target
+from polars_materialize.outputs import Joined, Outputs, check_target, placed
 from polars_materialize.paths import Readers
+from polars_materialize.progress import say_phase
 from polars_materialize.provenance import Hasher, Inputs, file_state, run_provenance
 from polars_materialize.reports import ShardCounts
 from polars_materialize.stores import Url, check_storage_options, local_folder, locate, refuse_output
-from polars_materialize.tables import FOOTER_KEY, find, find_shards, open_table, staged
+from polars_materialize.tables import find, find_shards, open_table, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from polars_materialize.joins import Evidence, Plan
-    from polars_materialize.provenance import Described
+    from polars_materialize.provenance import Base, Described
     from polars_materialize.stores import Place, StorageOptions
     from polars_materialize.tables import File, Table
 
@@ -103,6 +104,7 @@ class Context:
         entrypoint: What was called.
         argv: The command line's arguments, if there was one.
         base_dir: What relative paths are relative to.
+        base: Which folder that is.
         hasher: What hashes inputs; without, an audit's hashes are null.
         manifest: The manifest that the table is from, described as it was read, and where it is.
         progress: Told how much is done, of how much, and (if not clips) of what.
@@ -114,6 +116,7 @@ class Context:
     entrypoint: str
     argv: Sequence[str] = ()
     base_dir: Path | None = None
+    base: Base = "working-directory"
     hasher: Hasher | None = None
     manifest: tuple[Described, Path] | None = None
     progress: Callable[..., None] | None = None
@@ -133,6 +136,10 @@ class Context:
     def locate(self, written: str) -> tuple[str, Place]:
         """A path as written, and where it is."""
         return written, locate(written, self.base_dir, self.storage_options)
+
+    def say(self, phase: str) -> None:
+        """Says what is done now."""
+        say_phase(self.progress, phase)
 
     def place(self, written: str) -> tuple[str, Path]:
         """As `locate`, for what can be on this machine only."""
@@ -183,20 +190,21 @@ class Run(Generic[Audit]):
         source: The field of its struct that holds the feature table's path.
         target: The field that holds the path of the table to write.
         parts: What is joined, in the order of the new columns.
-        audit: The audit, of those of the parts, the provenance, and how many files there were.
+        audit: The audit, of those of the parts, and of what is known of the whole run: its provenance, its
+            columns, and how many files there were.
     """
 
     source: str
     target: str
     parts: Sequence[AnyPart]
-    audit: Callable[[Sequence[Any], dict[str, Any], ShardCounts], Audit]
+    audit: Callable[[Sequence[Any], dict[str, Any]], Audit]
 
     @classmethod
     def of(cls, source: str, target: str, part: Part[Any, Any, Audit]) -> Run[Audit]:
         """A run that joins one kind of evidence."""
 
-        def audit(audits: Sequence[Audit], provenance: dict[str, Any], shards: ShardCounts) -> Audit:
-            return msgspec.structs.replace(audits[0], run_provenance=provenance, shards=shards)
+        def audit(audits: Sequence[Audit], whole: dict[str, Any]) -> Audit:
+            return msgspec.structs.replace(audits[0], **whole)
 
         return cls(source, target, [part], audit)
 
@@ -220,6 +228,7 @@ def single_run(
             entrypoint,
             argv=argv,
             base_dir=base,
+            base="working-directory" if base is None else "base-dir",
             hasher=hasher,
             progress=progress,
             executor=executor,
@@ -287,31 +296,43 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
     patterns = [source, *(path for part in run.parts for path in part.paths)]
     _refuse_as_inputs(written, Readers(context.base_dir, [(pattern, pattern) for pattern in patterns]))
 
+    context.say("reading")
     key_columns = [part.key_column for part in run.parts if part.key_column]
     opened = open_table(features, key_columns, keep=True)
-    joined, audits, versions = _join(opened, run.parts, outputs, source)
-    shards = ShardCounts(read=len(features), written=len(outputs.files))
-    with contextlib.ExitStack() as stack:
-        if audit_json is not None:
-            audit_part = stack.enter_context(staged(*context.locate(audit_json)))
-        outputs.stage(stack)
-        footer = run.audit(audits, {}, shards)
-        outputs.write(joined, {FOOTER_KEY: reports.to_json(footer).decode()})
+    joined, audits, versions = _join(opened, run.parts, outputs, source, context)
+    columns = {"columns": list(opened.schema), "columns_added": list(joined.added)}
+    with placed(written) as stack:
+        # What is staged last takes its place first: the audit, unless a table has to be sent, which may fail.
+        sent = not all(isinstance(path, Path) for _, path in written)
+        audit_part = None if audit_json is None else staged(*context.locate(audit_json))
+        if not sent:
+            outputs.stage(stack)
+        audit_file = None if audit_part is None else stack.enter_context(audit_part)
+        if sent:
+            outputs.stage(stack)
+
+        def audit_of(described: Described | list[Described], argv: Sequence[str] = ()) -> Audit:
+            count = ShardCounts(len(features), len(described) if isinstance(described, list) else 1)
+            provenance = _provenance(table, context, inputs, {run.target: described}, versions, argv=argv)
+            return run.audit(audits, {"run_provenance": provenance, "shards": count, **columns})
+
+        context.say("writing")
+        # The footer is written last, when the inputs have been hashed beside the work. It holds no command
+        # line, so that a table is the same however its run was started.
+        outputs.write(joined, lambda: audit_of(outputs.expected()))
         inputs.refuse_changed()
         if context.manifest is not None and inputs.described()["manifest"] != [context.manifest[0]]:
             raise InputChangedError.of(context.manifest[0]["path"])
-        described = outputs.describe(hashed=context.hasher is not None)
-        provenance = _provenance(table, context, inputs, {run.target: described}, versions)
-        if isinstance(described, list):
-            shards = ShardCounts(read=len(features), written=len(described))
-        audit = run.audit(audits, provenance, shards)
-        if audit_json is not None:
-            audit_part.write_bytes(reports.to_json(audit))
+        # Nobody would see the hash of what the command line writes without an audit.
+        seen = audit_json is not None or context.manifest is not None or not context.argv
+        audit = audit_of(outputs.describe(hashed=context.hasher is not None and seen), context.argv)
+        if audit_file is not None:
+            audit_file.write_bytes(reports.to_json(audit))
     return audit
 
 
 def _join(
-    table: Table, parts: Sequence[AnyPart], outputs: Outputs, source: str
+    table: Table, parts: Sequence[AnyPart], outputs: Outputs, source: str, context: Context
 ) -> tuple[Joined, list[Any], dict[str, str]]:
     """Joins all parts onto a table: what is to be written, the audit of each, and what versions they used.
 
@@ -323,13 +344,15 @@ def _join(
     chain.check()
     schema = chain.schema_after()
     outputs.check(schema)
+    context.say("joining")
     evidence = chain.evidence(list(plans.values()), lf, source)
     attached = Attached(chain, [found.frame for found in evidence])
     joined = Joined(table, lf, attached, schema, chain.added, chain.drops)
     audits: list[Any] = []
     versions: dict[str, str] = {}
     for part, plan, found in zip(parts, plans.values(), evidence, strict=True):
-        audits.append(part.audit(plan, found))
+        added = list(plan.side.columns)
+        audits.append(msgspec.structs.replace(part.audit(plan, found), columns_added=added))
         versions |= part.versions(plan)
     return joined, audits, versions
 
@@ -358,11 +381,13 @@ def _provenance(
     inputs: Inputs,
     outputs: Mapping[str, Described | Sequence[Described]],
     versions: Mapping[str, str],
+    *,
+    argv: Sequence[str],
 ) -> dict[str, Any]:
     described = inputs.described()
     return run_provenance(
         entrypoint=context.entrypoint,
-        argv=context.argv,
+        argv=argv,
         args={name: value for name, value in builtins(table).items() if name != "id" or value},
         # The evidence may be many files, the other roles are one unless they are a glob.
         inputs={
@@ -371,6 +396,7 @@ def _provenance(
         },
         outputs=outputs,
         others=versions,
+        base=context.base,
     )
 
 

@@ -30,7 +30,7 @@ LINE = {
     "mos-labels": "MOS-label batch materialize: tables={} input_rows={} matched_rows={} failed_tables={}",
 }
 NOTES = {
-    "second-opinion": ["table 'three': note: Z 2: no key is on both sides: rows have 'c', scores 'a'"],
+    "second-opinion": ["table 'three': warning: Z 2: no key is on both sides: rows have 'c', scores 'a'"],
     "mos-labels": [],
 }
 """What stands before the last line: one scorer has no score of the third table's clip."""
@@ -150,14 +150,21 @@ def test_reports_that_cannot_be_written_are_refused_before_anything_runs(
 
 def test_what_the_tables_did_is_said_if_the_report_cannot_be_written(tmp_path, monkeypatch, capsys):
     path = write_manifest(fill(tmp_path), tables_of("second-opinion"))
-    monkeypatch.setattr(batches, "_check_reports", lambda _: None)  # as if it were made meanwhile
-    (tmp_path / "r.json").mkdir()
+    described = batches._Files.add
+
+    def meanwhile(files, table, audit):
+        if (tmp_path / "r.json").is_file():
+            (tmp_path / "r.json").unlink()
+            (tmp_path / "r.json").mkdir()
+        described(files, table, audit)
+
+    monkeypatch.setattr(batches._Files, "add", meanwhile)
 
     status = main(
         ["second-opinion", "batch", "--manifest", str(path), "--report-json", str(tmp_path / "r.json")]
     )
 
-    last, error = capsys.readouterr().err.splitlines()
+    last, error = capsys.readouterr().err.splitlines()[-2:]
     assert status == 1
     assert last == LINE["second-opinion"].format(3, 7, 7, 0)
     assert error.endswith("r.json: is a folder; expected a file")
@@ -173,13 +180,13 @@ def test_only_tables_of_small_files_run_side_by_side(tmp_path, monkeypatch):
         for index, path in enumerate(features)
     ]
     groups = []
-    run = batches._run_side_by_side
+    run = batches._Tables._side_by_side
 
-    def watched(some, *rest):
+    def watched(self, some, *rest):
         groups.append([table.id for table in some])
-        return run(some, *rest)
+        return run(self, some, *rest)
 
-    monkeypatch.setattr(batches, "_run_side_by_side", watched)
+    monkeypatch.setattr(batches._Tables, "_side_by_side", watched)
 
     report = pm.run_batch(write_manifest(tmp_path, tables))
 
@@ -244,6 +251,12 @@ def test_report_of_second_opinions(tmp_path, monkeypatch):
             },
             "shards": {"read": 1, "written": 1},
         },
+        "warnings": [],
+        "columns_added": [
+            f"nr_{slug}_{name}"
+            for slug in ("z_2", "m")
+            for name in ("score", "status", "runtime_ms", "frames", "source")
+        ],
     }
     assert report["tables"][1]["summary"]["competitors"]["m"] == counts(1, 1, 0, 2)
     assert report["tables"][2]["summary"]["competitors"]["m"] == counts(1, 0, 0, 2)
@@ -286,6 +299,8 @@ def test_report_of_mos_labels(tmp_path, monkeypatch):
             "matched_feature_keys": 1,
             "shards": {"read": 1, "written": 1},
         },
+        "warnings": [],
+        "columns_added": ["mos", "mos_raw_0_100", "mos_label_status", "mos_label_source", "split"],
     }
 
 
@@ -321,6 +336,7 @@ def test_provenance_of_a_report(kind, tmp_path, monkeypatch):
     found = provenance["outputs"]["tables"]
     assert sorted(found, key=lambda file: file["path"]) == sorted(expected, key=lambda file: file["path"])
     assert {"polars_materialize", "python", "polars", "pyarrow"} <= set(provenance["versions"])
+    assert provenance["base_dir"] == "manifest-folder"
 
 
 @every_kind
@@ -383,7 +399,7 @@ def test_markdown_of_second_opinions(tmp_path, monkeypatch):
     assert rows[0] == ["Table", "Status", "Input rows", "Output rows", "Output"]
     assert rows[2:] == [
         ["one", "ok", "4", "4", "out/one.parquet"],
-        ["two", "error", "", "", "out/two.csv"],
+        ["two", "error", "", "", ""],
         ["three", "ok", "1", "1", "out/three.jsonl"],
     ]
     assert "no.csv: no such file" in text
@@ -439,7 +455,7 @@ def test_markdown_escapes_ids_paths_and_errors(text, tmp_path, monkeypatch):
     assert len(cells) == 5
     assert " ".join(cells[0].split()) == flat
     assert cells[1:4] == ["error", "", ""]
-    assert " ".join(cells[4].split()) == " ".join(f"out/{text}.csv".split())
+    assert cells[4] == ""  # it has not been written
     assert "<" not in report
     assert not re.search(r"(?<!\\)[\[\]`*~]", report.replace("**failed**", ""))
 

@@ -264,11 +264,11 @@ def test_a_batch_notes_it_and_keeps_it_in_its_reports(folder, kind, capsys):
     assert main([kind, "batch", *options]) == 0
 
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == f"table 't|1': note: dover: {STEM}"
+    assert said[0] == f"table 't|1': warning: dover: {STEM}"
     assert said[-1].startswith(f"{kind} batch materialize: tables=1 input_rows=3")
     assert len(said) == 2
     markdown = (folder / "r.md").read_text()
-    assert f"## Scores that met no row\n\n- t\\|1: dover: {STEM}" in markdown
+    assert f"## Warnings\n\n- Table t\\|1: dover: {STEM}" in markdown
     summary = json.loads((folder / "r.json").read_text())["tables"][0]["summary"]
     competitors = (summary if kind == "second-opinion" else summary["scores"])["competitors"]
     assert (competitors["dover"]["hint"], competitors["musiq"]["hint"]) == (STEM, None)

@@ -161,7 +161,7 @@ def without(kind, name):
         ({"defaults": {"id": "x"}}, "$.defaults.id: "),
         ({"defaults": {"features": "x"}}, "$.defaults.features: "),
         ({"defaults": {"out": "x"}}, "$.defaults.out: "),
-        ({"defaults": {"_note": "x"}}, "$.defaults._note: "),
+        ({"$schema": 3}, "$.$schema: "),
         ({"defaults": {"key_normalize": "all"}}, "$.defaults.key_normalize: "),
         ({"defaults": {"overwrite": 1}}, "$.defaults.overwrite: "),
     ],
@@ -194,7 +194,6 @@ def test_no_tables_at_all(bundle, kind, capsys):
         ("second-opinion", {"min_match_rate": 0.5}, "$.tables[1].min_match_rate: "),
         ("second-opinion", {"labels": ["l.csv"]}, "$.tables[1].labels: "),
         ("second-opinion", {"misisng_policy": "fail"}, "$.tables[1].misisng_policy: "),
-        ("second-opinion", {"_note": "x"}, "$.tables[1]._note: "),
         ("second-opinion", {"scores": "s.jsonl"}, "$.tables[1].scores: "),
         ("second-opinion", {"scores": []}, "$.tables[1].scores: "),
         ("second-opinion", {"scores": ["m=s.jsonl", 3]}, "$.tables[1].scores[1]: "),
@@ -488,4 +487,44 @@ def test_a_kind_that_is_none_is_refused(bundle):
 
 @pytest.mark.parametrize(("kind", "other"), [KINDS, KINDS[::-1]])
 def test_a_manifest_of_another_kind_is_refused(bundle, kind, other, capsys):
-    assert refusal(bundle, kind, {"tables": [TABLE[other]]}, capsys).startswith("$.tables[0]")
+    said = refusal(bundle, kind, {"tables": [TABLE[other]]}, capsys)
+    evidence = {"second-opinion": "scores", "mos-labels": "labels"}[other]
+    place = f"$.tables[0].{evidence}"
+    assert said == f"is a manifest of {other}: {place} is not of {kind}; run it with {other} batch\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "kind"),
+    [
+        ({"id": "x", "input": "f.csv", "output": "o.csv"}, "saliency"),
+        ({"id": "x", "features": "f.csv", "labels": {"files": ["l.csv"]}, "out": "o.csv"}, "refresh"),
+        ({"id": "x", "features": "f.csv", "saliency": {}, "typo": 1, "out": "o.csv"}, "refresh"),
+    ],
+)
+def test_manifests_of_every_kind_are_named(bundle, table, kind, capsys):
+    for asked in KINDS:
+        assert refusal(bundle, asked, {"tables": [table]}, capsys).startswith(f"is a manifest of {kind}: ")
+
+
+def test_a_manifest_that_may_be_of_several_kinds_is_not_named(bundle, capsys):
+    mixed = {**SCORES, "labels": ["l.csv"]}
+    for tables in ([mixed], [TABLE["mos-labels"], {**SCORES, "id": "two"}], [{"id": "x"}]):
+        assert refusal(bundle, "saliency", {"tables": tables}, capsys).startswith("$.tables[0]")
+
+
+@every_kind
+def test_comments_may_stand_anywhere(bundle, kind):
+    """Each of these would be refused by name if it were not a comment."""
+    evidence = "scores" if kind == "second-opinion" else "labels"
+    entry = {"path": TABLE[kind][evidence][0].removeprefix("m="), "_why": ["x"]}
+    entry |= {"label": "m"} if kind == "second-opinion" else {}
+    table = {**TABLE[kind], "_note": {"deep": 1}, evidence: [entry]}
+    content = {
+        "$schema": "https://x.invalid/schema.json",
+        "_comment": "x",
+        "defaults": {"_overwrite": "not a boolean"},
+        "formats": {"_f": "no format"},
+        "tables": [table],
+    }
+
+    assert pm.run_batch(write(bundle, content), kind=kind).status == "ok"

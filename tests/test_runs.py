@@ -206,6 +206,12 @@ def test_audit_of_scores(bundle):
             "Alpha: match rate 0.3333 (1 of 3 distinct keys have a score); "
             "min_match_rate says how many to expect"
         ],
+        "columns": FEATURES.columns,
+        "columns_added": [
+            f"second_opinion_{slug}_{name}"
+            for slug in ("alpha", "m")
+            for name in ("score", "status", "runtime_ms", "frames", "source")
+        ],
     }
     assert stored["competitors"] == {
         "Alpha": {
@@ -286,6 +292,16 @@ def test_audit_of_labels(bundle):
         "labels_without_key": 1,
         "unused_labels": 1,
         "match_rate": pytest.approx(2 / 3),
+        "columns": FEATURES.columns,
+        "columns_added": [
+            "mos",
+            "mos_raw_0_100",
+            "mos_label_status",
+            "mos_label_source",
+            "mos_n_ratings",
+            "mos_std_dev",
+            "split",
+        ],
     }
     assert len(sources) == 1
     assert sources[0]["path"] == "labels.jsonl"

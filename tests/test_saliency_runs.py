@@ -237,6 +237,11 @@ def test_the_audit(bundle):
         "clips": {"total": 6, "ok": 3, "failed": 3, "frames": 8},
         "geometry_mismatch_rows": 1,
         "shards": {"read": 1, "written": 1},
+        "warnings": [],
+        "columns": ["src", "width", "height", "vmaf"],
+        "columns_added": [
+            f"saliency_{name}" for name in ("mean", "var", "status", "model_id", "aggregator", "ema_alpha")
+        ],
     }
     assert [(f["path"], f["status"], f["rows"]) for f in failures] == [
         ("broken.mkv", "decode-failed", 1),
@@ -705,8 +710,15 @@ def test_the_report_of_a_batch(bundle, capsys):
     status = batch("--allow-row-failures")
 
     report = load("r.json")
-    line = "saliency batch materialize: tables=3 total=15 ok=11 skipped=0 failed=4\n"
-    assert (status, capsys.readouterr().err) == (0, line)
+    line = "saliency batch materialize: tables=3 total=15 ok=11 skipped=0 failed=4 failed_tables=0\n"
+    said = capsys.readouterr().err.splitlines(keepends=True)
+    assert (status, said[-1]) == (0, line)
+    assert [one.partition(": ")[2].rpartition(": ")[0] for one in said[:-1]] == [
+        "broken.mkv: decode-failed: Invalid data found when processing input",
+        "gone.mkv: missing-source",
+        "r.yuv: missing-geometry",
+        "a row without a path: missing-source",
+    ]
     assert list(report) == sorted(report)
     assert report["schema"] == "saliency-materializer-batch-v1"
     assert (report["status"], report["manifest"]) == ("row-failures", "m.json")
@@ -718,7 +730,15 @@ def test_the_report_of_a_batch(bundle, capsys):
         "skipped_existing": 0,
         "failed": 4,
     }
-    assert report["tables"][1] == {
+    entry = report["tables"][1]
+    assert [(one["path"], one["status"]) for one in entry.pop("failures")] == [
+        ("broken.mkv", "decode-failed"),
+        ("gone.mkv", "missing-source"),
+        ("r.yuv", "missing-geometry"),
+        (None, "missing-source"),
+    ]
+    assert report["tables"][0]["failures"] == []
+    assert entry == {
         "id": "two",
         "input": "f.csv",
         "output": "o/two.parquet",
@@ -733,6 +753,10 @@ def test_the_report_of_a_batch(bundle, capsys):
             "failed": 4,
             "shards": {"read": 1, "written": 1},
         },
+        "warnings": [],
+        "columns_added": [
+            f"saliency_{name}" for name in ("mean", "var", "status", "model_id", "aggregator", "ema_alpha")
+        ],
     }
     assert [table["status"] for table in report["tables"]] == ["ok", "row-failures", "ok"]
     inputs = report["run_provenance"]["inputs"]
@@ -786,7 +810,7 @@ def test_markdown_of_a_batch():
         "| --- | --- | --- | --- | --- | --- | --- |",
         "| one | ok | 3 | 3 | 0 | 0 | o/one.csv |",
         "| two | row-failures | 9 | 5 | 0 | 4 | o/two.parquet |",
-        r"| x\|&lt;b&gt; | error |  |  |  |  | x.csv |",
+        r"| x\|&lt;b&gt; | error |  |  |  |  |  |",
     ]
     assert "no.onnx: cannot be read: No such file or directory" in text
 
@@ -812,7 +836,7 @@ def test_a_table_that_fails_leaves_the_others_alone(changes, words, capsys):
     assert len(lines) == 2
     assert lines[0].startswith("table 'two': ")
     assert words in lines[0]
-    assert lines[1] == "saliency batch materialize: tables=3 total=6 ok=6 skipped=0 failed=0"
+    assert lines[1] == "saliency batch materialize: tables=3 total=6 ok=6 skipped=0 failed=0 failed_tables=1"
     assert [table["status"] for table in report["tables"]] == ["ok", "error", "ok"]
     assert words in report["tables"][1]["error"]
     assert "summary" not in report["tables"][1]

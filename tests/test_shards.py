@@ -1226,7 +1226,10 @@ def test_audits_of_templates_list_every_file(kind):
     assert stored["output"] == "each/{stem}.parquet"
     for name in names:
         footer = json.loads(pl.read_parquet_metadata(name)[staging.FOOTER_KEY])
-        assert footer == {**stored, "run_provenance": {}}
+        unknown = [{**described(name), "sha256": None, "bytes": None} for name in names]
+        assert footer["run_provenance"].pop("outputs") == {"out": unknown}
+        assert footer == {**stored, "run_provenance": footer["run_provenance"]}
+        assert {**stored["run_provenance"], **footer["run_provenance"]} == stored["run_provenance"]
 
 
 def manifest(*tables, **top):

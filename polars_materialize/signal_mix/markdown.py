@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polars_materialize.reports import escape, table
+from polars_materialize.shown import escape, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ labels) together with the place of every row, so that an error can name it.
 from polars_materialize.tables.files import Dialect, File, find, find_shards, is_small, is_up_to
 from polars_materialize.tables.parallel import SIDE_BY_SIDE, in_order
 from polars_materialize.tables.records import Records, Whole, read_records, shapes_of
-from polars_materialize.tables.shards import Table, open_table, scan_files, scan_table
+from polars_materialize.tables.shards import Shard, Table, open_table, scan_files, scan_table
 from polars_materialize.tables.sinks import (
     check_partitions,
     check_sink,
@@ -25,6 +25,7 @@ __all__ = [
     "Dialect",
     "File",
     "Records",
+    "Shard",
     "Splice",
     "Table",
     "Whole",

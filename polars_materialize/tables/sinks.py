@@ -24,11 +24,13 @@ from polars_materialize.tables.files import HIVE_NULL, TEXT_FORMATS, File
 from polars_materialize.tables.staging import NO_ROWS, staged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from polars_materialize.stores import StorageOptions
     from polars_materialize.tables.splice import Splice
+
+    Metadata = Callable[[], dict[str, str]]
 
 GROUP_ROWS = 131_072
 """Rows of a Parquet row group or an Arrow batch; Polars' own choice depends on the number of cores."""
@@ -116,8 +118,14 @@ def _holds(dtype: pl.DataType, wanted: Callable[[pl.DataType], bool]) -> bool:
     return wanted(dtype) or any(_holds(instance(part), wanted) for part in inner)
 
 
-def write(frame: pl.LazyFrame, file: File, part: Path, metadata: Mapping[str, str] | None = None) -> None:
+def write(frame: pl.LazyFrame, file: File, part: Path, metadata: Metadata | None = None) -> None:
     """Streams a frame into `part`, in the format of `file`.
+
+    Args:
+        frame: The frame.
+        file: What it is to be.
+        part: The path to write to.
+        metadata: Gives the key-value metadata of a Parquet file when its footer is written, which is last.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -133,7 +141,7 @@ def write_spliced(
     part: Path,
     *,
     names: Sequence[str],
-    metadata: Mapping[str, str],
+    metadata: Metadata,
 ) -> None:
     """Writes a Parquet table with new columns into `part`, its old columns as they are; see `Splice`.
 
@@ -170,7 +178,7 @@ def check_partitions(written: str, schema: pl.Schema, by: Sequence[str]) -> None
 
 
 def write_partitions(
-    frame: pl.LazyFrame, file: File, part: Path, *, by: Sequence[str], metadata: Mapping[str, str]
+    frame: pl.LazyFrame, file: File, part: Path, *, by: Sequence[str], metadata: Metadata
 ) -> None:
     """Streams a frame into a folder of Parquet files, parted by columns as Hive does it.
 
@@ -188,13 +196,13 @@ def write_partitions(
                 raise OutputError(problem, path=file.written)
             frame.sink_parquet(
                 pl.PartitionBy(part, key=list(by), include_key=True),
-                metadata=dict(metadata),
+                metadata=lambda _: metadata(),
                 row_group_size=GROUP_ROWS,
                 mkdir=True,
                 maintain_order=True,
             )
         if not any(part.iterdir()):
-            frame.sink_parquet(part / NO_ROWS, metadata=dict(metadata))
+            frame.sink_parquet(part / NO_ROWS, metadata=lambda _: metadata())
         for path in part.rglob("*.parquet"):
             with path.open("rb+") as stream:
                 os.fsync(stream.fileno())
@@ -281,10 +289,11 @@ def _writing(file: File, part: Path) -> Iterator[BinaryIO]:
         raise OutputError(problem, path=file.written) from None
 
 
-def _sink(frame: pl.LazyFrame, file: File, stream: BinaryIO, metadata: Mapping[str, str] | None) -> None:
+def _sink(frame: pl.LazyFrame, file: File, stream: BinaryIO, metadata: Metadata | None) -> None:
     compression = file.compression or "uncompressed"
     if file.format == "parquet":
-        frame.sink_parquet(stream, metadata=dict(metadata or {}), row_group_size=GROUP_ROWS)
+        pairs = None if metadata is None else lambda _: metadata()
+        frame.sink_parquet(stream, metadata=pairs, row_group_size=GROUP_ROWS)
     elif file.format == "ipc":
         frame.sink_ipc(stream, record_batch_size=GROUP_ROWS)
     elif file.format == "csv":

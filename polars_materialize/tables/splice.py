@@ -102,7 +102,11 @@ class Splice:
         return cls(files, footers, schemas) if all(_alike(one, schemas[0]) for one in schemas) else None
 
     def write(
-        self, added: pl.LazyFrame, names: Sequence[str], out: BinaryIO, metadata: Mapping[str, str]
+        self,
+        added: pl.LazyFrame,
+        names: Sequence[str],
+        out: BinaryIO,
+        metadata: Callable[[], Mapping[str, str]],
     ) -> None:
         """Writes the table with new columns, once: row groups are let go of as they are written.
 
@@ -110,7 +114,7 @@ class Splice:
             added: The new columns, as many rows as the table has and in their order.
             names: All columns in their order; one of `added` takes the place of the table's.
             out: What to write to, at its beginning.
-            metadata: Key-value metadata beside the table's own.
+            metadata: Gives key-value metadata beside the table's own, when all else is written.
 
         Raises:
             TableError: If a file is cut off, or its pages are damaged.
@@ -148,7 +152,7 @@ class Splice:
         own, schemas = arrow_schema(new), [schema for schema in self.schemas if schema is not None]
         if schemas and own is not None:
             pairs[ARROW_SCHEMA] = merged_schema(schemas, own, names, pairs)
-        pairs |= {name.encode(): text.encode() for name, text in metadata.items()}
+        pairs |= {name.encode(): text.encode() for name, text in metadata().items()}
         writer.end(self.footers[0], new, pairs)
 
     def _groups(self) -> Generator[tuple[File, BinaryIO, Footer, Struct], None, None]:
