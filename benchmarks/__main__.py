@@ -33,6 +33,7 @@ def main() -> int:
         timeout=arguments.timeout,
         memory=int(arguments.memory_gb * 1e9) if arguments.memory_gb else None,
         without=tuple(arguments.without.split(",")),
+        warm_up=not arguments.no_warm_up,
     )
     arguments.results.mkdir(parents=True, exist_ok=True)
     well, cases = True, []
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--without", default="", help="contenders to leave out, with commas: pandas,pyarrow")
     parser.add_argument("--scale", type=float, default=1.0, help="all sizes, times this (1.0)")
     parser.add_argument("--repeats", type=int, default=3, help="how often each contender is run (3)")
+    parser.add_argument("--no-warm-up", action="store_true", help="do not run before what is measured")
     parser.add_argument("--seed", type=int, default=1, help="what the corpora are made from (1)")
     parser.add_argument("--cores", type=int, default=2, help="how many processor cores to use (2)")
     parser.add_argument(

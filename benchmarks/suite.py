@@ -36,6 +36,7 @@ class Options:
         timeout: Seconds after which one is ended.
         without: Contenders to leave out.
         memory: Bytes of memory above which one is ended; without, four fifths of what is free when it starts.
+        warm_up: Whether cases that ask for it run each contender once before it is measured.
     """
 
     sizes: Sizes
@@ -45,6 +46,7 @@ class Options:
     timeout: float
     memory: int | None
     without: tuple[str, ...] = ()
+    warm_up: bool = True
 
 
 @dataclass
@@ -149,7 +151,7 @@ class _Runner:
         for contender in contenders:
             if contender.name in self.options.without:
                 self.result.problems[contender.name] = "left out, as was asked"
-            elif self.case.warm_up:
+            elif self.case.warm_up and self.options.warm_up:
                 self._measure(contender)
         for repeat in range(self.options.repeats * self.case.repeats):
             self.result.repeats.append({})

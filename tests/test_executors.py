@@ -182,7 +182,7 @@ def test_workers_that_run_nothing_at_all_are_an_error():
 
 
 def test_a_task_that_cannot_be_handed_over_is_an_error(jobs):
-    with pytest.raises(errors.WorkersError):
+    with pytest.raises(errors.WorkersError, match=r"the executor takes no more tasks: .*pickle"):
         list(run_all(jobs, lambda item: item, [1]))
 
     assert outcomes(jobs, tasks.double, [1]) == [2]
@@ -226,7 +226,7 @@ def test_jobs_are_an_executor_like_others(jobs):
     assert isinstance(jobs.submit(int, "x").exception(), ValueError)
     with pm.Jobs(1) as other:
         pass
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="after shutdown"):
         other.submit(tasks.double, 1)
     with pytest.raises(errors.OptionError, match="jobs: 0"):
         pm.Jobs(0)
@@ -234,11 +234,11 @@ def test_jobs_are_an_executor_like_others(jobs):
 
 def test_a_block_that_fails_ends_its_workers_at_once():
     began = time.monotonic()
-    with pytest.raises(KeyError), pm.Jobs(2) as executor:  # noqa: PT012
+    with pytest.raises(KeyError, match="the block"), pm.Jobs(2) as executor:  # noqa: PT012
         pids = [executor.submit(tasks.environment).result()[0]]
         futures = [executor.submit(time.sleep, 60) for _ in range(5)]
         until(futures[0].running)
-        raise KeyError
+        raise KeyError("the block")
 
     assert time.monotonic() - began < 30
     assert gone(pids)

@@ -89,28 +89,31 @@ def test_a_plan_has_python_only_if_guards_wait(table):
 
 
 FAILING = [
-    (lambda f, **o: pm.join_labels(f, LABELS, min_match_rate=0.9, **o), errors.MatchRateError),
-    (lambda f, **o: pm.join_scores(f, SCORES, missing_policy="fail", **o), errors.MissingScoreError),
+    (lambda f, **o: pm.join_labels(f, LABELS, min_match_rate=0.9, **o), errors.MatchRateError, "'c'"),
+    (lambda f, **o: pm.join_scores(f, SCORES, missing_policy="fail", **o), errors.MissingScoreError, "'c'"),
     (
         lambda f, **o: pm.join_scores(f, SCORES.with_columns(status=pl.lit("bad")), bad_policy="fail", **o),
         errors.BadScoreError,
+        "'a', 'b'",
     ),
     (
         lambda f, **o: pm.join_scores(f.select(path=pl.format("{}/x.mp4", "vmaf")), SCORES, **o),
         errors.FoldingError,
+        "'1.0/x.mp4'",
     ),
 ]
 
 
-@pytest.mark.parametrize(("work", "error"), FAILING)
-def test_guards_fire_at_the_call_and_else_when_the_result_is_collected(table, work, error):
+@pytest.mark.parametrize(("work", "error", "words"), FAILING)
+def test_guards_fire_at_the_call_and_else_when_the_result_is_collected(table, work, error, words):
     lf = pl.scan_parquet(table)
-    with pytest.raises(error):
+    with pytest.raises(error, match=words):
         work(lf, guards="now")
     plan = work(lf)
     with pytest.raises((error, pl.exceptions.ComputeError)) as info:
         plan.collect()
     assert error.__name__ in f"{type(info.value).__name__}: {info.value}"
+    assert words in str(info.value)
 
 
 @pytest.mark.usefixtures("table")

@@ -88,7 +88,7 @@ def test_inference_as_the_second_opinion(columns):
     expected = oracle.infer_key_column(columns)
 
     if expected is None:
-        with pytest.raises(errors.KeyColumnError):
+        with pytest.raises(errors.KeyColumnError, match="no key column"):
             infer(columns)
     else:
         assert infer(columns) == expected

@@ -1059,7 +1059,7 @@ def test_the_least_match_rate_is_095_if_none_is_asked_for():
         return pl.DataFrame({"key": [f"k{n}" for n in range(count)], "mos": [3.0] * count})
 
     assert pm.join_labels(frame, labels(95))["mos"].count() == 95
-    with pytest.raises(errors.MatchRateError):
+    with pytest.raises(errors.MatchRateError, match=r"94 of 100 .*expected 0\.95"):
         pm.join_labels(frame, labels(94))
 
 
@@ -1190,9 +1190,17 @@ def test_options_of_the_call_serve_entries_that_do_not_say_themselves(tmp_path):
     assert result["mos"].to_list() == pytest.approx([3.0, 4.6])
 
 
-@pytest.mark.parametrize("entries", [[], [pm.LabelFile("")], "no/such.csv", "no*.csv"])
-def test_labels_that_name_no_file_are_refused_at_once(entries, tmp_path):
-    with pytest.raises((errors.OptionError, errors.TableError)):
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ([], "at least one"),
+        ([pm.LabelFile("")], "path"),
+        ("no/such.csv", "no/such.csv: no such file"),
+        ("no*.csv", "no file matches"),
+    ],
+)
+def test_labels_that_name_no_file_are_refused_at_once(entries, words, tmp_path):
+    with pytest.raises((errors.OptionError, errors.TableError), match=words):
         pm.scan_labels(entries, base_dir=tmp_path)
 
 
@@ -1426,7 +1434,7 @@ def test_live_vqc_by_basename_and_by_regex(shared, tmp_path):
 
 def test_live_vqc_folded_by_a_regex_shows_in_the_audit(shared, tmp_path):
     folder = shared / "data" / "live_vqc"
-    with pytest.raises(errors.DuplicateKeyError):
+    with pytest.raises(errors.DuplicateKeyError, match=r"A\d{3}"):
         pm.materialize_labels(
             folder / "videval_features.csv",
             folder / "metadata.csv",

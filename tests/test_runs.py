@@ -530,7 +530,7 @@ def test_a_refused_run_leaves_every_file_as_it_was(bundle, kind, options, error)
 def test_a_refused_run_makes_no_folder(bundle, kind):
     policy = {"missing_policy": "fail"} if kind == "scores" else {"min_match_rate": 1}
 
-    with pytest.raises(errors.MaterializeError):
+    with pytest.raises(errors.MaterializeError, match=r"missing_policy|match rate"):
         run(kind, "new/out.csv", audit_json="newer/a.json", **policy)
 
     assert not (bundle / "new").exists()
@@ -544,7 +544,7 @@ def test_an_audit_that_cannot_be_written_leaves_the_old_table(bundle, kind, audi
     (bundle / "out.csv").write_text("old table")
     before = files_of(bundle)
 
-    with pytest.raises(errors.OutputError):
+    with pytest.raises(errors.OutputError, match=f"^{audit}: "):
         run(kind, "out.csv", audit_json=audit)
 
     assert files_of(bundle) == before
@@ -557,7 +557,7 @@ def test_a_table_that_cannot_be_written_leaves_the_old_audit(bundle, kind, out):
     (bundle / "a.json").write_text("old audit")
     before = files_of(bundle)
 
-    with pytest.raises(errors.OutputError):
+    with pytest.raises(errors.OutputError, match=f"^{out}: "):
         run(kind, out, audit_json="a.json")
 
     assert files_of(bundle) == before
@@ -593,7 +593,7 @@ def test_an_output_that_is_an_input_is_refused(bundle, kind, way, role, output):
 def test_a_table_and_an_audit_of_one_path_are_refused(bundle, kind, audit):
     before = files_of(bundle)
 
-    with pytest.raises(errors.OutputError):
+    with pytest.raises(errors.OutputError, match=r"is also the output out\.json"):
         run(kind, "out.json", audit_json=audit)
 
     assert files_of(bundle) == before

@@ -803,8 +803,10 @@ def test_either_guard_alone_keeps_to_this_machine(decoder, tmp_path, listener, g
     suffix, text = REFERRING["playlist of addresses"]
     (tmp_path / f"a{suffix}").write_text(text.format(port=listener))
 
-    with pytest.raises(ClipError):
+    with pytest.raises(ClipError) as caught:
         decoder(tmp_path / f"a{suffix}")
+
+    assert caught.value.status == "decode-failed"
 
 
 @pytest.mark.parametrize("name", ["a.m3u8", "a.mp4"])

@@ -386,7 +386,7 @@ def test_an_output_that_is_an_input_is_refused(output, role, way):
         written = written.replace("net.onnx", role)
     before = files_of(Path())
 
-    with pytest.raises(errors.OutputError):
+    with pytest.raises(errors.OutputError, match="is also the input"):
         run(model_path="net.onnx" if role == "f.csv" else role, **{output: written})
 
     assert files_of(Path()) == before
@@ -504,8 +504,12 @@ def test_a_refused_run_decodes_nothing(ffmpeg):
     )
     pl.DataFrame({"src": ["a.mkv"], "saliency_mean": ["text"]}).write_csv("bad.csv")
 
-    for options in ({"model_path": "f.csv"}, {"input": "bad.csv"}, {"status_column": "src"}):
-        with pytest.raises(errors.MaterializeError):
+    for options, words in (
+        ({"model_path": "f.csv"}, "not an ONNX network"),
+        ({"input": "bad.csv"}, "'saliency_mean'"),
+        ({"status_column": "src"}, "status_column"),
+    ):
+        with pytest.raises(errors.MaterializeError, match=words):
             run(ffmpeg_bin="bin/ffmpeg", **options)
 
     assert not Path("calls").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -135,7 +136,7 @@ def test_a_path_without_files_is_refused(tmp_path, missing):
 
 
 def test_no_entries_are_refused():
-    with pytest.raises(errors.OptionError):
+    with pytest.raises(errors.OptionError, match="at least one"):
         read([])
 
 
@@ -657,7 +658,7 @@ def test_a_list_of_numbers_pools_to_its_mean(tmp_path):
 
 @pytest.mark.parametrize("values", [[], [1, None], [1, True], [1, "x"], [1, float("inf")], [[1]]])
 def test_a_list_with_something_else_is_no_score(tmp_path, values):
-    with pytest.raises(errors.SidecarError):
+    with pytest.raises(errors.SidecarError, match=r"rows\.jsonl:1: .*'values'"):
         read_rows(tmp_path, {"key": "a", "values": values}, score_field="values")
 
 
@@ -905,7 +906,7 @@ def test_normalising_makes_duplicates(tmp_path):
     scores = pm.scan_scores(f"m={write_jsonl(tmp_path / 'x.jsonl', *rows)}")
 
     assert pm.join_scores(FEATURES, scores, key_normalize="raw").height == 1
-    with pytest.raises(errors.DuplicateKeyError):
+    with pytest.raises(errors.DuplicateKeyError, match=r"'a\.mp4'.*x\.jsonl:1.*x\.jsonl:2"):
         pm.join_scores(FEATURES, scores, key_normalize="auto")
 
 
@@ -922,7 +923,7 @@ def test_names_that_make_no_columns_of_their_own_are_refused(tmp_path, names):
     rows = [{"key": "a", "score": 1, "competitor": name} for name in names]
     scores = pm.scan_scores(write_jsonl(tmp_path / "x.jsonl", *rows))
 
-    with pytest.raises(errors.ScorerNameError):
+    with pytest.raises(errors.ScorerNameError, match=re.escape(names[0])):
         pm.join_scores(FEATURES, scores)
 
 

@@ -345,5 +345,5 @@ def test_a_wrong_file_is_refused_by_name_and_place(tmp_path, content, words):
 
 def test_wrong_families_are_refused(tmp_path):
     for families in ([1], 3, tmp_path / "no.json", []):
-        with pytest.raises(errors.OptionError):
+        with pytest.raises(errors.OptionError, match=r"^families: |no\.json: "):
             choose_families(families)

@@ -657,7 +657,7 @@ def test_a_failing_run_writes_nothing(bucket, options, tmp_path):
     fill(bucket, tmp_path)
     bucket.put("out.parquet", "old")
     before = bucket.list()
-    with pytest.raises(errors.MissingScoreError):
+    with pytest.raises(errors.MissingScoreError, match="missing_policy 'fail': dover: "):
         pm.materialize_scores(
             bucket.url("one.parquet"),
             f"dover={bucket.url('dover.jsonl')}",
@@ -1137,7 +1137,7 @@ def test_a_file_of_the_web_that_changes_is_noticed(web):
     (folder / "s.jsonl").write_text('{"clip_id": "a", "score": 1}')
     scores = pm.scan_scores(f"dover={address}/s.jsonl", storage_options=HTTP)
     (folder / "s.jsonl").write_text('{"clip_id": "a", "score": 11}')
-    with pytest.raises(errors.InputChangedError):
+    with pytest.raises(errors.InputChangedError, match=r"/s\.jsonl: changed while it was read"):
         scores.collect()
 
 
