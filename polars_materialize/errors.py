@@ -227,11 +227,14 @@ class RowsError(MaterializeError):
     noun: ClassVar[str] = ""
 
     def __init__(self, problems: Sequence[tuple[str, str]], count: int) -> None:
-        """Joins the first problems to one line, those of one reason together."""
+        """Joins the first problems to one line: for each reason one place, and then all others of it."""
         places: dict[str, list[str]] = {}
         for place, reason in problems[:LISTED]:
             places.setdefault(reason, []).append(place)
-        shown = "; ".join(f"{', '.join(found)}: {reason}" for reason, found in places.items())
+        shown = "; ".join(
+            f"{first}: {reason}" + (f" (also {', '.join(others)})" if others else "")
+            for reason, (first, *others) in places.items()
+        )
         more = count - min(LISTED, len(problems))
         tail = f"; and {more:,} more" if more > 0 else ""
         rows = "row is" if count == 1 else "rows are"
