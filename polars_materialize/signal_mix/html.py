@@ -135,7 +135,6 @@ def _table_changes(table: TableChanges, top: int) -> list[str]:
         ["Rows", f"{table.rows_before:,} before, {table.rows_after:,} now"],
         ["Newly covered", names_plain(table.newly_covered, top)],
         ["No longer covered", names_plain(table.no_longer_covered, top)],
-        ["With a signal for the first time", names_plain(table.newly_signalled, top)],
         ["New signals", names_plain(table.signals_added, top)],
         ["Gone signals", names_plain(table.signals_removed, top)],
     ]
@@ -183,6 +182,13 @@ def _lists(table: TableReport, top: int) -> list[str]:
         ]
         parts.append(f"<h3>Strongest signals{more(len(table.target_correlations), top)}</h3>")
         parts.append(_grid(["Column", "Family", "Pearson", "Spearman", "n"], rows))
+    if table.leakage_columns:
+        rows = [
+            [leak.column, leak.pearson, leak.spearman, leak.n, leak.reason]
+            for leak in table.leakage_columns[:top]
+        ]
+        parts.append(f"<h3>Leakage{more(len(table.leakage_columns), top)}</h3>")
+        parts.append(_grid(["Column", "Pearson", "Spearman", "n", "Why it is no signal"], rows))
     if table.clusters:
         rows = [
             [one.representative, len(one.columns), one.least_r, names_plain(one.columns[1:], top)]

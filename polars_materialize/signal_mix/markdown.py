@@ -68,9 +68,7 @@ def _coverage(report: SignalReport) -> str:
 
 def signal_count(health: FamilyHealth) -> str:
     """How many signals cover a family, if anything does."""
-    if health.status != "covered":
-        return ""
-    return f" ({len(health.healthy_signals)})" if health.healthy_signals else " (by the target alone)"
+    return f" ({len(health.healthy_columns)})" if health.healthy_columns else ""
 
 
 def changes(baseline: BaselineChanges, top: int) -> list[str]:
@@ -90,7 +88,6 @@ def _changes(one: TableChanges, top: int) -> str:
     for what, found in (
         ("Newly covered", one.newly_covered),
         ("No longer covered", one.no_longer_covered),
-        ("With a signal for the first time", one.newly_signalled),
         ("New signals", one.signals_added),
         ("Gone signals", one.signals_removed),
     ):
@@ -118,7 +115,7 @@ def _table(one: TableReport, top: int) -> list[str]:
     ]
     if one.warnings:
         parts.append("\n".join(f"- Warning: {escape(warning)}" for warning in one.warnings))
-    parts += _correlations(one, top) + _clusters(one, top) + _pairs(one, top)
+    parts += _correlations(one, top) + _leaks(one, top) + _clusters(one, top) + _pairs(one, top)
     gaps = [(name, one.family_health[name]) for name in (*one.missing_families, *one.weak_families)]
     if gaps:
         rows: list[list[object]] = [
@@ -142,6 +139,17 @@ def _correlations(one: TableReport, top: int) -> list[str]:
     head = ["Column", "Family", "Pearson", "Spearman", "n"]
     title = f"### Correlation with the target{more(len(one.target_correlations), top)}"
     return [title, table(head, rows)]
+
+
+def _leaks(one: TableReport, top: int) -> list[str]:
+    if not one.leakage_columns:
+        return []
+    rows: list[list[object]] = [
+        [leak.column, shown(leak.pearson), shown(leak.spearman), f"{leak.n:,}", leak.reason]
+        for leak in one.leakage_columns[:top]
+    ]
+    head = ["Column", "Pearson", "Spearman", "n", "Why it is no signal"]
+    return [f"### Leakage{more(len(one.leakage_columns), top)}", table(head, rows)]
 
 
 def _clusters(one: TableReport, top: int) -> list[str]:
