@@ -388,6 +388,18 @@ def table(head: list[str], rows: list[list[object]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def visible(text: str) -> str:
+    r"""Write control, format and direction characters as escapes, since they change what a reader sees.
+
+    Example:
+        >>> visible("psnr\u202egnp.exe"), visible("a\nb")
+        ('psnr\\u202egnp.exe', 'a\\nb')
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def escape(text: str) -> str:
     r"""Makes text from a file plain text in Markdown: one line, no markup, no HTML.
 
@@ -395,7 +407,7 @@ def escape(text: str) -> str:
         >>> print(escape("<b>*clip*</b> a|b snake_case"))
         &lt;b&gt;\*clip\*&lt;/b&gt; a\|b snake_case
     """
-    text = " ".join(text.split())
+    text = visible(" ".join(text.split()))
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*|\[\]~])", r"\\\1", text)
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside of a word it is no markup

@@ -195,7 +195,9 @@ def audit_each(
     if target is not None and not any(target in schema for schema in schemas):
         known = list(dict.fromkeys(name for schema in schemas for name in schema))
         names = ", ".join(table.name for table in tables)
-        problem = f"no target column {target!r}{did_you_mean(target, known)}; the columns are {listing(known)}"
+        problem = (
+            f"no target column {target!r}{did_you_mean(target, known)}; the columns are {listing(known)}"
+        )
         raise TableError(names, problem)
     return [audit_table(table, families, options) for table in tables]
 
@@ -252,7 +254,11 @@ def audit_table(table: Table, families: Sequence[Family], options: SignalOptions
         weak_families=[family for family, one in health.items() if one.status == "weak"],
         warnings=[],
     )
-    warnings = [*roles.warnings, *_warnings(report, found, varying), *_texts(table.frame, schema, roles, name)]
+    warnings = [
+        *roles.warnings,
+        *_warnings(report, found, varying),
+        *_texts(table.frame, schema, roles, name),
+    ]
     return msgspec.structs.replace(report, warnings=warnings)
 
 
@@ -310,9 +316,11 @@ def _warnings(report: TableReport, found: Statistics, varying: set[str]) -> list
         warnings.append(f"the target {target!r} has {what}, so nothing correlates with it")
     if report.leakage_columns:
         names = listing(leak.column for leak in report.leakage_columns)
-        count = counted(len(report.leakage_columns), "column is", "columns are")
-        made = "" if target is None else f"made from the target {target!r} or "
-        warnings.append(f"leakage: {count} {made}opinions of people, and no signals: {names}")
+        count = counted(len(report.leakage_columns), "column is no signal", "columns are no signals")
+        made = (
+            "opinions of people" if target is None else f"made from the target {target!r} or other opinions"
+        )
+        warnings.append(f"leakage: {count}, since {made}: {names}")
     lines = [name for name, r in zip(found.names, found.pearson, strict=True) if abs(r) >= LINE]
     if lines:
         warnings.append(f"a straight line of the target {target!r}: {listing(lines)}; made from it?")

@@ -93,7 +93,7 @@ def audit_tables(
         ...     _ = (Path(folder) / "f.csv").write_text("clip_id,psnr_y,mos\\na,30,1\\nb,31,2\\nc,35,4\\n")
         ...     report = audit_tables("phone=f.csv", out_md="audit.md", base_dir=folder)
         ...     report.tables[0].label, report.summary["covered"], (Path(folder) / "audit.md").exists()
-        ('phone', 2, True)
+        ('phone', 1, True)
     """
     options = SignalOptions(
         target=target,

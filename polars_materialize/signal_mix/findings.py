@@ -109,7 +109,11 @@ def judge_families(
 
 
 def _is_healthy(stats: ColumnStats, options: SignalOptions) -> bool:
-    return stats.std is not None and stats.std > options.min_std and stats.finite_ratio >= options.min_finite_ratio
+    return (
+        stats.std is not None
+        and stats.std > options.min_std
+        and stats.finite_ratio >= options.min_finite_ratio
+    )
 
 
 def correlate_target(found: Statistics) -> list[TargetCorrelation]:

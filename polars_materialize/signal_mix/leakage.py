@@ -93,8 +93,6 @@ def is_named_after(name: str, target: str) -> bool:
 RATING_STATISTICS = ("std", "stdev", "stddev", "std_dev", "sd", "var", "variance", "ci", "ci95", "sem", "sos")
 """Whole names that beside opinion scores can only be statistics of the ratings."""
 
-OPINION_TARGETS = ("mos", "mos_raw_0_100", "dmos")
-
 OPINIONS = (
     *("mos", "dmos", "raw_mos", "raw_dmos", "zmos", "z_mos", "gt_mos", "true_mos", "human_mos", "jod"),
     *("opinion", "mean_opinion_score", "subject", "subjects", "subjective", "rating", "ratings"),
@@ -132,7 +130,7 @@ def is_statistic(name: str, target: str) -> bool:
     """
     parts = parts_of(name)
     ends = [parts_of(end) for end in STATISTICS]
-    bare = target.lower() in OPINION_TARGETS and parts in [parts_of(name) for name in RATING_STATISTICS]
+    bare = is_opinion(target) and parts in [parts_of(name) for name in RATING_STATISTICS]
     return bare or any(
         len(parts) > len(stem) > 0 and parts[: len(stem)] == stem and parts[len(stem) :] in ends
         for stem in stems(target)

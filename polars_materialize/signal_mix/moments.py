@@ -112,9 +112,7 @@ def _look(values: Values, target: str | None) -> tuple[npt.NDArray[np.int64], Fl
     ranks = None
     if target is not None:
         at = values.columns.index(target)
-        ranks = TargetRanks(
-            values.order(at) if at in values.exact else next(values.whole([at]))[1].copy()
-        )
+        ranks = TargetRanks(values.order(at) if at in values.exact else next(values.whole([at]))[1].copy())
 
     def look(columns: tuple[Floats, Floats]) -> tuple[int, float, float, float, float]:
         column, order = columns
