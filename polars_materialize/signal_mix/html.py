@@ -30,8 +30,8 @@ STYLE = """
 .signal-mix h1, .signal-mix h2, .signal-mix h3 { line-height: 1.2; margin: 1.6em 0 .5em; }
 .signal-mix table { border-collapse: collapse; margin: .5em 0; }
 .signal-mix th, .signal-mix td { border: 1px solid var(--line); padding: .2em .6em; text-align: left;
-  vertical-align: top; color: var(--ink); background: var(--paper); overflow-wrap: anywhere;
-  min-width: 4em; }
+  vertical-align: top; color: var(--ink); background: var(--paper); }
+.signal-mix td, .signal-mix th.name { overflow-wrap: anywhere; min-width: 8em; }
 .signal-mix h2, .signal-mix h3, .signal-mix p, .signal-mix li { overflow-wrap: anywhere; }
 .signal-mix td.number { text-align: right; white-space: nowrap; min-width: 0;
   font-variant-numeric: tabular-nums; }
@@ -109,7 +109,7 @@ def _coverage(report: SignalReport) -> str:
     """The coverage matrix: families by tables."""
     names = list(dict.fromkeys(name for table in report.tables for name in table.family_health))
     titles = ("Family", *(label(table.label) for table in report.tables))
-    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    head = "".join(f'<th class="name">{escape(title)}</th>' for title in titles)
     lines = [f"<tr>{head}</tr>"]
     for name in names:
         first = report.tables[0].family_health[name]

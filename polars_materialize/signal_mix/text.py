@@ -41,4 +41,13 @@ def cut(name: str, most: int = 30) -> str:
 
 
 def _room(text: str) -> float:
-    return sum(2.0 if unicodedata.east_asian_width(c) in "WF" else 1.3 if c.isupper() else 1.0 for c in text)
+    return sum(
+        2.0
+        if unicodedata.east_asian_width(c) in "WF"
+        else 1.8
+        if c in "MWmw@%"
+        else 1.3
+        if c.isupper()
+        else 1.0
+        for c in text
+    )
