@@ -90,17 +90,17 @@ def audit_signals(
 
     Args:
         frames: A table, a list of tables, or tables by label.
-        target: The column that signals are to explain; else the first of `columns.TARGETS` that a table has.
-            A table without the one that is asked for is reported without a target.
+        target: The column to correlate signals with; by default the first of `columns.TARGETS` in each table.
+            A table without the target that is asked for is reported without one.
         families: A file of families, or the families themselves; else the built-in ones.
         top_k: How many rows the lists for people show, and how many intersections are listed.
-        redundancy_threshold: From which |r| on two signals say the same.
-        complement_threshold: Up to which |r| two signals of different families complement each other.
-        target_threshold: From which |r| with the target on they may.
+        redundancy_threshold: Least |r| of two redundant signals.
+        complement_threshold: Greatest |r| between the signals of a complementary pair.
+        target_threshold: Least |r| with the target of both signals of a complementary pair.
         min_finite_ratio: The least share of finite values of a healthy column.
-        min_std: What the standard deviation of a healthy column is above.
-        sample: How many rows of each table to look at; all of them by default.
-        seed: What decides which.
+        min_std: A healthy column has a standard deviation above this.
+        sample: Number of rows of each table to look at; by default all.
+        seed: Random seed of the sample.
         baseline: An earlier report to compare with: its JSON file, or the struct.
 
     Returns:
