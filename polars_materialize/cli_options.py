@@ -39,15 +39,15 @@ HELP = {
     "bad_policy": "What to do with rows whose score is marked as bad.",
     "prefix": "What the names of the new columns begin with.",
     "overwrite": "Replace columns that the table already has.",
-    "target": "The column that signals are to explain; else the first known name a table has.",
+    "target": "The column to correlate signals with; by default the first known name in each table.",
     "top_k": "How many rows the lists for people show.",
-    "redundancy_threshold": "From which |r| on two signals say the same.",
-    "complement_threshold": "Up to which |r| two signals complement each other.",
-    "target_threshold": "From which |r| with the target on they may.",
+    "redundancy_threshold": "Least |r| of two redundant signals.",
+    "complement_threshold": "Greatest |r| between the signals of a complementary pair.",
+    "target_threshold": "Least |r| with the target of both signals of a complementary pair.",
     "min_finite_ratio": "The least share of finite values of a healthy column.",
-    "min_std": "What the standard deviation of a healthy column is above.",
-    "sample": "How many rows of each table to look at; else all.",
-    "seed": "What decides which.",
+    "min_std": "A healthy column has a standard deviation above this.",
+    "sample": "Number of rows of each table to look at; by default all.",
+    "seed": "Random seed of the sample.",
 }
 
 SALIENCY_HELP = {

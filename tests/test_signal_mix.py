@@ -78,13 +78,16 @@ def test_an_audit(kind):
         "codec": "not-numeric",
     }
     assert table.constant_columns == ["bitdepth"]
-    assert table.covered_families == ["error_energy", "no_reference_ugc", "noise_grain_blur"]
+    assert table.covered_families == ["error_energy", "noise_grain_blur"]
     assert table.weak_families == [
         "banding_tone_mapping",
         "saliency_roi",
         "hdr_display_panel",
         "codec_encoder",
+        "no_reference_ugc",
     ]
+    assert table.family_health["no_reference_ugc"].matched_columns == ["mos"]
+    assert table.family_health["no_reference_ugc"].numeric_columns == []
     assert [(pair.left, pair.right, pair.pearson, pair.n) for pair in table.redundant_pairs] == [
         ("noise_sigma", "grain", 1.0, 40)
     ]
@@ -131,13 +134,17 @@ def test_the_json_has_every_field_of_the_contract():
     ],
 )
 def test_the_target_is_the_first_known_name(columns, target):
-    frame = pl.DataFrame({name: [1.0, 2, 4 + i] for i, name in enumerate([*columns, "vif"])})
+    frame = pl.DataFrame({name: [1.0, 2, 4 + i, 3 + i * i] for i, name in enumerate([*columns, "vif"])})
 
     table = audit(frame)
 
     assert table.target == target
-    assert table.signal_columns == [name for name in frame.columns if name in ("vif", "psnr")]
-    assert [row.column for row in table.target_correlations] == (table.signal_columns if target else [])
+    metrics = [name for name in frame.columns if name in ("vmaf_score", "score", "vif", "psnr")]
+    assert table.signal_columns == [name for name in metrics if name != target]
+    assert [leak.column for leak in table.leakage_columns] == [
+        name for name in frame.columns if name not in (*metrics, target)
+    ]
+    assert {row.column for row in table.target_correlations} == set(table.signal_columns if target else [])
     assert ("no target" in " ".join(table.warnings)) == (target is None)
 
 
@@ -146,6 +153,118 @@ def test_a_target_name_without_numbers_is_passed_over():
 
     assert table.target == "mos"
     assert "'vmaf'" in table.warnings[0]
+
+
+def test_metrics_beside_opinions_are_signals():
+    random = np.random.default_rng(8)
+    mos = random.uniform(1, 5, 30)
+    scores = {name: mos + random.normal(size=30) for name in ("vmaf", "vmaf_score", "vmaf_neg", "score")}
+
+    table = audit(pl.DataFrame({"mos": mos, **scores}), target="mos")
+
+    assert table.signal_columns == ["vmaf", "vmaf_score", "vmaf_neg", "score"]
+    assert table.leakage_columns == []
+    for row in table.target_correlations:
+        assert row.pearson == pytest.approx(np.corrcoef(scores[row.column], mos)[0, 1], abs=1e-12)
+    assert table.family_health["canonical_fr"].healthy_columns == ["vmaf", "vmaf_score", "vmaf_neg"]
+
+
+def test_two_names_of_one_score_do_not_explain_each_other():
+    vmaf = [90.0, 80.0, 85.0, 60.0]
+
+    for target, copy in (("vmaf", "vmaf_score"), ("vmaf_score", "vmaf")):
+        table = audit(pl.DataFrame({target: vmaf, copy: vmaf, "vmaf_p10": [1.0, 2, 3, 5]}), target=target)
+
+        assert table.signal_columns == []
+        assert [leak.column for leak in table.leakage_columns] == [copy, "vmaf_p10"]
+
+
+def test_other_opinions_are_listed_with_their_r_and_are_no_signals():
+    random = np.random.default_rng(9)
+    mos = random.uniform(1, 5, 30)
+    others = {
+        name: mos + random.normal(size=30) * 0.1
+        for name in (
+            "MOSChunk00",
+            "MOSChunk05",
+            "stdFull",
+            "dmos",
+            "votes",
+            "rating_3",
+            "subject_07",
+            "ci_low",
+        )
+    }
+    frame = pl.DataFrame({"MOSFull": mos, **others, "raw_mos": ["1"] * 30, "psnr": random.normal(size=30)})
+
+    table = audit(frame, target="MOSFull")
+
+    assert table.signal_columns == ["psnr"]
+    assert [leak.column for leak in table.leakage_columns] == list(others)
+    assert table.excluded_columns["raw_mos"] == "not-numeric"
+    for leak in table.leakage_columns:
+        assert table.excluded_columns[leak.column] == "leakage"
+        assert leak.n == 30
+        assert leak.pearson == pytest.approx(np.corrcoef(others[leak.column], mos)[0, 1], abs=1e-12)
+        assert leak.spearman == pytest.approx(
+            np.corrcoef(frame[leak.column].rank(), frame["MOSFull"].rank())[0, 1], abs=1e-12
+        )
+    report = pm.audit_signals(frame, target="MOSFull")
+    for page in (report.to_markdown(), Page(report.to_html()).text):
+        assert f"{table.leakage_columns[3].pearson:.3f}" in page
+        assert "ci_low" in page.split("Leakage")[1]
+    assert table.family_health["no_reference_ugc"].status == "weak"
+    assert any(warning.startswith("leakage: 8 columns are no signals") for warning in table.warnings)
+
+
+def test_opinions_are_no_signals_without_a_target_either():
+    table = audit(pl.DataFrame({"MOSFull": [1.0, 2, 4], "psnr": [1.0, 2, 3]}))
+
+    assert (table.target, table.signal_columns) == (None, ["psnr"])
+    assert [(leak.column, leak.pearson, leak.n) for leak in table.leakage_columns] == [("MOSFull", None, 0)]
+    assert table.redundant_pairs == []
+
+
+def test_a_second_opinion_whose_prefix_is_an_opinion_is_a_signal():
+    frame = pl.DataFrame(
+        {
+            "mos_x_score": [1.0, 2, 4],
+            "mos_x_status": "ok",
+            "mos_x_runtime_ms": 1.0,
+            "mos_x_frames": 1,
+            "mos_x_source": "s",
+        }
+    )
+
+    assert audit(frame).signal_columns == ["mos_x_score"]
+
+
+def test_a_table_without_the_target_is_reported_without_one():
+    report = pm.audit_signals({"before": features().drop("mos"), "after": features()}, target="mos")
+
+    before, after = report.tables
+    assert (before.target, before.target_correlations, before.intersections) == (None, [], [])
+    assert before.warnings[0] == "no target column 'mos', so there is nothing to correlate with"
+    assert after.target == "mos"
+    assert before.signal_columns == after.signal_columns
+    assert before.redundant_pairs == after.redundant_pairs
+    assert "no target column 'mos'" in Page(report.to_html()).text
+    assert "no target column 'mos'" in report.to_markdown()
+
+
+def test_a_default_target_does_not_stand_in_for_one_that_was_asked_for():
+    frames = {"a": features().with_columns(vmaf=pl.col("mos").sin()).drop("mos"), "b": features()}
+
+    assert [table.target for table in pm.audit_signals(frames, target="mos").tables] == [None, "mos"]
+
+
+def test_a_target_that_no_table_has_is_refused():
+    with pytest.raises(errors.TableError) as caught:
+        pm.audit_signals({"phone": features(), "tv": features().drop("psnr_y")}, target="mso")
+
+    assert str(caught.value).startswith(
+        "phone, tv: no target column 'mso'; did you mean 'mos'?; the columns are"
+    )
 
 
 @pytest.mark.parametrize(("target", "words"), [("mso", "did you mean 'mos'"), ("codec", "numeric columns")])
@@ -379,10 +498,8 @@ def test_a_scorer_beside_a_target_is_a_first_signal():
     old = pm.audit_signals(before)
     new = pm.audit_signals(before.pipe(pm.join_scores, scores), baseline=old)
 
-    assert "is covered by 'mos' alone" in " ".join(old.tables[0].warnings)
-    assert "by the target alone" in old.to_markdown()
-    assert new.baseline.tables[0].newly_covered == []
-    assert new.baseline.tables[0].newly_signalled == ["no_reference_ugc"]
+    assert old.tables[0].weak_families == ["no_reference_ugc"]
+    assert new.baseline.tables[0].newly_covered == ["no_reference_ugc"]
 
 
 def test_tables_of_a_baseline_are_matched_by_label():
@@ -467,6 +584,65 @@ def test_text_from_files_is_escaped():
     assert "<img" not in report.to_markdown()
 
 
+HIDDEN = ["\u202e", "\u2066", "\u200b", "\x07", "\n", "\u2028", "\u00ad", "\U000e0041", "\x85"]
+
+
+@pytest.mark.parametrize("hidden", HIDDEN, ids=ascii)
+def test_hidden_characters_are_shown_as_escapes_in_every_page(hidden):
+    evil = f"psnr{hidden}x"
+    other = f"noise{hidden}y"
+    random = np.random.default_rng(3)
+    mos = random.normal(size=30)
+    frame = pl.DataFrame(
+        {
+            f"mos{hidden}t": mos,
+            evil: mos + random.normal(size=30),
+            other: random.normal(size=30) + mos,
+            f"{other} b": 1.0,
+            f"MOS {hidden}": mos,
+            f"mos{hidden}r": mos * 2,
+        }
+    ).with_columns(pl.col(other).alias(f"grain{hidden}z"))
+    mine = pm.Family(
+        name=f"f{hidden}",
+        patterns=["grain", "zzz"],
+        label=f"l{hidden}",
+        question=f"q{hidden}",
+        recommendation=f"r{hidden}",
+        candidate_metrics=[f"c{hidden}"],
+    )
+    old = pm.audit_signals({f"o{hidden}": frame.with_columns(pl.col(evil).reverse())}, target=f"mos{hidden}t")
+
+    report = pm.audit_signals(
+        {f"t{hidden}": frame.drop(evil), f"o{hidden}": frame},
+        target=f"mos{hidden}t",
+        families=[mine, *pm.signal_mix.families.built_in()],
+        baseline=old,
+    )
+
+    escape = hidden.encode("unicode_escape").decode()
+    markdown, page = report.to_markdown(), report.to_html()
+    if hidden != "\n":
+        assert hidden not in markdown
+        assert hidden not in page
+    assert f"psnr{escape}x" in Page(page).text
+    assert f"psnr\\{escape}x" in markdown
+    assert evil in report.tables[1].signal_columns  # JSON is data
+    assert all("\n" not in warning for warning in report.tables[0].warnings)
+
+
+def test_long_names_leave_room_for_numbers():
+    long = "psnr_" + "x" * 5000
+    frame = features().rename({"psnr_y": long, "mos": "mos" + "y" * 900})
+
+    report = pm.audit_signals({"t" * 3000: frame}, target="mos" + "y" * 900)
+
+    assert long in report.to_json()
+    assert max(len(line) for line in report.to_markdown().splitlines()) < 1000
+    assert "psnr_xxx" in report.to_html()
+    assert not re.search("x{61}|y{61}|t{61}", report.to_html())
+
+
 def test_notebooks_get_the_report():
     report = pm.audit_signals(features())
 
@@ -515,7 +691,7 @@ def test_a_real_run(folder):
     )
 
     assert (result.returncode, result.stdout) == (0, "")
-    assert result.stderr == "signal-mix: tables=2 rows=80 covered=5 weak=8 missing=13\n"
+    assert result.stderr == "signal-mix: tables=2 rows=80 covered=3 weak=10 missing=13\n"
     report = json.loads((folder / "r/r.json").read_text())
     assert [table["label"] for table in report["tables"]] == ["phone", "g"]
     provenance = report["run_provenance"]
@@ -533,7 +709,7 @@ def test_without_an_output_the_report_is_printed(capsys):
 
     shown = capsys.readouterr()
     assert shown.out == pm.audit_tables("f.parquet").to_markdown()
-    assert shown.err == "signal-mix: tables=1 rows=40 covered=3 weak=4 missing=6\n"
+    assert shown.err == "signal-mix: tables=1 rows=40 covered=2 weak=5 missing=6\n"
 
 
 @pytest.mark.parametrize(
@@ -727,4 +903,4 @@ def test_four_real_scorers_against_mos(shared):
         ("second_opinion_q_align_score", 0.245, 0.263, 216),
     ]
     assert [leak.column for leak in table.leakage_columns] == ["std", "var", "ci"]
-    assert after.baseline.tables[0].newly_signalled == ["no_reference_ugc"]
+    assert after.baseline.tables[0].newly_covered == ["no_reference_ugc"]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 import polars_materialize as pm
 from polars_materialize import errors
-from polars_materialize.signal_mix.columns import TARGETS, second_opinions, why_no_signal
+from polars_materialize.signal_mix.columns import second_opinions, why_no_signal
 from polars_materialize.signal_mix.families import built_in, choose_families
-from polars_materialize.signal_mix.leakage import is_named_after, is_statistic, why_leak
+from polars_materialize.signal_mix.leakage import is_named_after, is_opinion, is_statistic, why_leak
 from polars_materialize.signal_mix.patterns import is_valid, matches, parts_of
 
 
@@ -157,6 +158,50 @@ EXTRACTORS = {
 }
 
 
+def collected():
+    """The families of each name that was collected."""
+    found = {}
+    text = Path(__file__).with_name("signal_mix_names.txt").read_text(encoding="utf-8")
+    for block in text.split("\n\n"):
+        if block.startswith("["):
+            head, _, names = block.partition("\n")
+            for name in names.split():
+                assert name not in found, f"{name} stands twice"
+                found[name] = set(head.strip("[]").split())
+    return found
+
+
+def test_families_of_all_names_that_were_collected():
+    names = collected()
+
+    wrong = {
+        name: (families(name), expected) for name, expected in names.items() if families(name) != expected
+    }
+    assert wrong == {}
+    assert len(names) > 1100
+    assert {family for own in names.values() for family in own} == {family.name for family in built_in()}
+
+
+def test_measures_of_the_field_are_signals():
+    """Names of a family are signals, but for opinions of people."""
+    none = {name for name, own in collected().items() if own and why_no_signal(name, set())}
+
+    assert none == {name for name in collected() if is_opinion(name)}
+
+
+def test_every_pattern_of_the_table_is_needed():
+    """A pattern that no name needs is a mistake or wants a name in the list."""
+    names = [*collected(), *EXTRACTORS]
+
+    idle = [
+        f"{family.name}: {pattern}"
+        for family in built_in()
+        for pattern in (*family.patterns, *family.unless)
+        if not any(matches(pattern, name) for name in names)
+    ]
+    assert idle == []
+
+
 @pytest.mark.parametrize(("name", "expected"), EXTRACTORS.items(), ids=list(EXTRACTORS))
 def test_families_of_columns_that_extractors_write(name, expected):
     assert families(name) == expected
@@ -217,9 +262,59 @@ def test_names_that_only_hold_an_identity_are_signals(name):
     assert why_no_signal(name, set()) is None
 
 
-@pytest.mark.parametrize("name", [*TARGETS, "MOS", "Score"])
-def test_target_names_are_no_signals(name):
-    assert why_no_signal(name, set()) == "target-name"
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "mos",
+            "MOS",
+            "mos_raw_0_100",
+            "mos_j",
+            "sos_j",
+            "dmos",
+            "DMOS_std",
+            "MOSFull",
+            "MOSChunk05",
+            "stdFull",
+        ),
+        *("moschunk05", "mosfull", "stdchunk00", "std", "stddev", "std_dev", "stdev", "std_hdr", "mos_hdr"),
+        *("ci_low", "ci_95", "ci95_high", "CI", "n_ratings", "num_ratings", "votes", "n_votes", "rating_1"),
+        *("rating", "subject_07", "subject12", "subjective_score", "raw_mos", "mean_opinion_score"),
+    ],
+)
+def test_opinions_are_no_signals(name):
+    assert is_opinion(name)
+    assert why_no_signal(name, set()) == "leakage"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "vmaf",
+            "vmaf_score",
+            "score",
+            "dover_mos",
+            "predicted_mos",
+            "mosaic",
+            "mosquito_noise",
+            "psnr_std",
+        ),
+        *(
+            "std_psnr_y",
+            "stddev_motion",
+            "StdDev_QP",
+            "std_FrameSize",
+            "std_Av_Motion",
+            "city",
+            "cif",
+            "voted",
+        ),
+        *("operating_point", "subjectively", "standard", "n_frames_rated_x", "second_opinion_x_score"),
+    ],
+)
+def test_what_only_sounds_like_an_opinion_is_a_signal(name):
+    assert why_no_signal(name, set()) is None
 
 
 @pytest.mark.parametrize(

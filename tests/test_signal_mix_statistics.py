@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import polars_materialize as pm
 from polars_materialize.signal_mix import values as values_module
 from polars_materialize.signal_mix.clusters import cluster, order_by_likeness
 from polars_materialize.signal_mix.moments import compute_moments
@@ -236,13 +238,95 @@ def test_dtypes_are_read_as_numbers():
         }
     )
 
-    block = next(Values(frame.lazy(), frame.columns, "t").blocks())
+    values = Values(frame.lazy(), frame.columns, "t")
+    block = next(values.blocks())
 
     assert block[0].tolist()[:2] == [1.0, 0.0]
-    assert block[1].tolist()[:2] == [1.5, 2.5]
-    assert block[2].tolist()[:2] == [2.0**60, 2.0**60 + 256]
+    assert block[1].tolist()[:2] == [0.0, 1.0]  # above the least
+    assert block[2].tolist()[:2] == [0.0, 256.0]
     assert np.isnan(block[3]).tolist() == [False, True, True]
     assert np.isnan(block[:, 2]).all()
+    found = compute_moments(values, None)
+    assert found.low.tolist() == [0.0, 1.5, 2.0**60, 1.5]
+    assert found.high.tolist() == [1.0, 2.5, 2.0**60 + 256, 1.5]
+    assert found.mean.tolist() == [0.5, 2.0, 2.0**60 + 128, 1.5]
+
+
+WIDE = {
+    "clock": (pl.Int64, lambda x: 1_700_000_000_000_000_000 + x),
+    "unsigned": (pl.UInt64, lambda x: 2**64 - 1 - x),
+    "i128": (pl.Int128, lambda x: -(2**127) + x),
+    "u128": (pl.UInt128, lambda x: 2**128 - 1 - x),
+    "whole range": (pl.Int128, lambda x: (-(2**127), 2**127 - 1)[x % 2]),
+    "outlier": (pl.Int64, lambda x: 0 if x == 5 else 2**62 + x),
+    "decimal": (pl.Decimal(38, 3), lambda x: Decimal(10**20) + Decimal(x) / 1000),
+    "small decimal": (pl.Decimal(18, 3), lambda x: Decimal(10**12) + Decimal(x) / 1000),
+    "decimal range": (pl.Decimal(38, 0), lambda x: Decimal((10**38 - 1) * (-1) ** x)),
+}
+
+
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("kept", [0, 2**28])
+def test_integers_and_decimals_lose_no_digit(monkeypatch, kept, holes):
+    monkeypatch.setattr(values_module, "KEPT_BYTES", kept)
+    random = np.random.default_rng(4)
+    steps = random.integers(0, 40, 60).tolist()
+    table = {name: [make(x) for x in steps] for name, (_, make) in WIDE.items()}
+    noisy = (np.array(steps) + random.normal(size=60) * 30).tolist()
+    if holes:
+        # The row of the outlier is a hole of the other columns.
+        noisy = [None if x == 5 else y for x, y in zip(steps, noisy, strict=True)]
+        table["clock"][7] = table["u128"][9] = table["decimal"][11] = None
+    schema = {name: dtype for name, (dtype, _) in WIDE.items()}
+    frame = pl.DataFrame({"y": noisy, **table}, schema={"y": pl.Float64, **schema})
+
+    for target in ("y", "clock", "decimal"):
+        found = compute_moments(Values(frame.lazy(), frame.columns, "t"), target)
+
+        names = frame.columns
+        columns = {name: exactly(frame[name].to_list()) for name in names}
+        for i, name in enumerate(names):
+            assert same(found.rho[i], plain_spearman(columns[name], columns[target]), 1e-12), name
+            for j, other in enumerate(names):
+                if i != j:
+                    assert same(found.r[i, j], plain_pearson(columns[name], columns[other]), 1e-12), other
+    for i, name in enumerate(names):
+        rows = [x for x in columns[name] if x is not None]
+        assert found.varies[i]
+        assert (found.low[i], found.high[i]) == (float(min(rows)), float(max(rows)))
+        assert found.mean[i] == pytest.approx(float(sum(rows) / len(rows)), rel=1e-15, abs=1e23)
+        if name not in ("y", "whole range", "outlier", "decimal range"):
+            assert found.mean[i] == pytest.approx(float(sum(rows) / len(rows)), rel=1e-15)
+        assert found.std[i] == pytest.approx(math.sqrt(statistics.variance(rows)), rel=1e-12)
+
+
+def exactly(column):
+    """A column as fractions, its holes as null."""
+    return [Fraction(x) if usable(x) else None for x in column]
+
+
+def test_two_integers_with_one_float_are_not_constant():
+    column = pl.Series([2**53, 2**53 + 1, 2**53, 2**53 + 1, 2**53])
+
+    table = pm.audit_signals(pl.DataFrame({"mos": [1, 2, 1, 3, 2], "psnr_sum": column})).tables[0]
+
+    assert table.constant_columns == []
+    assert table.family_health["error_energy"].status == "covered"
+    assert table.target_correlations[0].pearson == pytest.approx(
+        plain_pearson([1, 2, 1, 3, 2], [0, 1, 0, 1, 0]), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("far", [1e8, 1e60, 1e149, 1e155, 1e200, 1e308])
+def test_two_outliers_outside_of_a_pair_cost_no_digits(far):
+    random = np.random.default_rng(7)
+    x = [*random.normal(size=50).tolist(), far, -far]
+    y = [*random.normal(size=50).tolist(), None, None]
+
+    found = moments_of({"x": x, "y": y}, "y")
+
+    assert found.r[0, 1] == pytest.approx(plain_pearson(x, y), abs=1e-12)
+    assert found.rho[0] == pytest.approx(plain_spearman(x, y), abs=1e-12)
 
 
 def test_a_sample_is_decided_by_its_seed_alone():

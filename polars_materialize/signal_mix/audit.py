@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from polars_materialize.arguments import checked, describe
-from polars_materialize.errors import OptionError, counted, listing, no_panics
+from polars_materialize.errors import OptionError, TableError, counted, did_you_mean, listing, no_panics
 from polars_materialize.names import refuse_patterns
 from polars_materialize.provenance import run_provenance
 from polars_materialize.signal_mix import findings
@@ -22,8 +22,9 @@ from polars_materialize.signal_mix.findings import Statistics
 from polars_materialize.signal_mix.leakage import LINE, why_leak
 from polars_materialize.signal_mix.moments import compute_moments
 from polars_materialize.signal_mix.options import SignalOptions, check_options
-from polars_materialize.signal_mix.reports import SCHEMA, Leak, SignalReport, TableReport
+from polars_materialize.signal_mix.reports import DIGITS, SCHEMA, Leak, SignalReport, TableReport, number
 from polars_materialize.signal_mix.values import Values, collect, count_rows, sample_rows
+from polars_materialize.tables.failures import FAILURES, unreadable
 
 if TYPE_CHECKING:
     import os
@@ -53,6 +54,22 @@ class Table:
     frame: pl.LazyFrame
     path: str | None = None
 
+    @property
+    def name(self) -> str:
+        """What an error calls it."""
+        return self.path or self.label
+
+    def read_schema(self) -> pl.Schema:
+        """Its columns.
+
+        Raises:
+            TableError: If it cannot be read.
+        """
+        try:
+            return self.frame.collect_schema()
+        except FAILURES as error:
+            raise unreadable(self.name, error) from None
+
 
 @checked
 @no_panics()
@@ -77,16 +94,17 @@ def audit_signals(
 
     Args:
         frames: A table, a list of tables, or tables by label.
-        target: The column that signals are to explain; else the first of `columns.TARGETS` that a table has.
+        target: The column to correlate signals with; by default the first of `columns.TARGETS` in each table.
+            A table without the target that is asked for is reported without one.
         families: A file of families, or the families themselves; else the built-in ones.
         top_k: How many rows the lists for people show, and how many intersections are listed.
-        redundancy_threshold: From which |r| on two signals say the same.
-        complement_threshold: Up to which |r| two signals of different families complement each other.
-        target_threshold: From which |r| with the target on they may.
+        redundancy_threshold: Least |r| of two redundant signals.
+        complement_threshold: Greatest |r| between the signals of a complementary pair.
+        target_threshold: Least |r| with the target of both signals of a complementary pair.
         min_finite_ratio: The least share of finite values of a healthy column.
-        min_std: What the standard deviation of a healthy column is above.
-        sample: How many rows of each table to look at; all of them by default.
-        seed: What decides which.
+        min_std: A healthy column has a standard deviation above this.
+        sample: Number of rows of each table to look at; by default all.
+        seed: Random seed of the sample.
         baseline: An earlier report to compare with: its JSON file, or the struct.
 
     Returns:
@@ -94,7 +112,8 @@ def audit_signals(
 
     Raises:
         OptionError: If an option is not valid.
-        TableError: If a table cannot be read, or has no usable target of the name that was asked for.
+        TableError: If a table cannot be read, no table has the target that was asked for, or one has it as
+            something other than numbers.
 
     Example:
         >>> frame = pl.DataFrame({"mos": [1.0, 2, 3, 4], "psnr_y": [30.0, 31, None, 36]})
@@ -118,7 +137,7 @@ def audit_signals(
     check_options(options)
     chosen = choose_families(families)
     earlier = None if baseline is None else read_baseline(baseline)
-    tables = [audit_table(table, chosen, options) for table in list_frames(frames)]
+    tables = audit_each(list_frames(frames), chosen, options)
     args: dict[str, Any] = {
         **msgspec.to_builtins(options),
         "families": [family.name for family in chosen],
@@ -167,10 +186,30 @@ def make_report(
     )
 
 
+def audit_each(
+    tables: Sequence[Table], families: Sequence[Family], options: SignalOptions
+) -> list[TableReport]:
+    """Audits tables, of which at least one has the target that was asked for.
+
+    Raises:
+        TableError: If a table cannot be read, or none has the target.
+    """
+    schemas = [table.read_schema() for table in tables]
+    target = options.target
+    if target is not None and not any(target in schema for schema in schemas):
+        known = list(dict.fromkeys(name for schema in schemas for name in schema))
+        names = ", ".join(table.name for table in tables)
+        problem = (
+            f"no target column {target!r}{did_you_mean(target, known)}; the columns are {listing(known)}"
+        )
+        raise TableError(names, problem)
+    return [audit_table(table, families, options) for table in tables]
+
+
 def audit_table(table: Table, families: Sequence[Family], options: SignalOptions) -> TableReport:
     """Audits one table."""
-    name = table.path or table.label
-    schema = table.frame.collect_schema()
+    name = table.name
+    schema = table.read_schema()
     refuse_patterns(schema, name)
     roles = decide_roles(schema, families, target=options.target, table=name)
     frame, rows, sampled = table.frame, None, None
@@ -184,13 +223,13 @@ def audit_table(table: Table, families: Sequence[Family], options: SignalOptions
     roles, leaks, found = _statistics(values, moments, roles)
 
     stats = findings.describe_columns(moments, values.columns, values.rows)
-    usable = {column: stats[column] for column in values.columns if roles.excluded.get(column) != "leakage"}
-    health = findings.judge_families(families, roles, usable, options)
+    signal_stats = {column: stats[column] for column in roles.signals}
+    health = findings.judge_families(families, roles.families, signal_stats, options)
     redundant, redundant_count = findings.find_redundant(found, options.redundancy_threshold)
     intersections, intersection_count = findings.find_intersections(found, options)
     clusters, groups = findings.find_clusters(found, options.redundancy_threshold)
-    signal_stats = {column: stats[column] for column in roles.signals}
-    constant = [column for column, own in signal_stats.items() if own.n and own.min == own.max]
+    varying = {column for column, varies in zip(values.columns, moments.varies, strict=True) if varies}
+    constant = [column for column, own in signal_stats.items() if own.n and column not in varying]
     report = TableReport(
         label=table.label,
         path=table.path,
@@ -219,7 +258,11 @@ def audit_table(table: Table, families: Sequence[Family], options: SignalOptions
         weak_families=[family for family, one in health.items() if one.status == "weak"],
         warnings=[],
     )
-    warnings = [*roles.warnings, *_warnings(report, found), *_texts(table.frame, schema, roles, name)]
+    warnings = [
+        *roles.warnings,
+        *_warnings(report, found, varying),
+        *_texts(table.frame, schema, roles, name),
+    ]
     return msgspec.structs.replace(report, warnings=warnings)
 
 
@@ -229,18 +272,21 @@ def _statistics(values: Values, moments: Moments, roles: Roles) -> tuple[Roles, 
     place = {name: at for at, name in enumerate(names)}
     pearson = rho = np.full(len(names), np.nan)
     shared = np.zeros(len(names), dtype=np.int64)
-    leaks = []
     if roles.target is not None:
         at = place[roles.target]
-        pearson, shared = moments.r[:, at], moments.n[:, at]
-        rho = moments.rho
-        for name, i in place.items():
-            if name == roles.target:
-                continue
-            r, n = float(pearson[i]), int(shared[i])
-            why = why_leak(name, roles.target, pearson=r, spearman=float(rho[i]), n=n)
-            if why is not None:
-                leaks.append(Leak(name, why))
+        pearson, shared, rho = moments.r[:, at], moments.n[:, at], moments.rho
+    leaks = []
+    for name, i in place.items():
+        if name == roles.target:
+            continue
+        r, spearman, n = float(pearson[i]), float(rho[i]), int(shared[i])
+        why = None
+        if roles.target is not None:
+            why = why_leak(name, roles.target, pearson=r, spearman=spearman, n=n)
+        if why is None and roles.excluded.get(name) == "leakage":
+            why = "an opinion of people or a statistic of opinions, by its name"
+        if why is not None:
+            leaks.append(Leak(name, why, number(r, DIGITS), number(spearman, DIGITS), n))
     leaked: dict[str, Reason] = {leak.column: "leakage" for leak in leaks}
     signals = [name for name in roles.signals if name not in leaked]
     indices = [place[name] for name in signals]
@@ -261,7 +307,7 @@ def _statistics(values: Values, moments: Moments, roles: Roles) -> tuple[Roles, 
     )
 
 
-def _warnings(report: TableReport, found: Statistics) -> list[str]:
+def _warnings(report: TableReport, found: Statistics, varying: set[str]) -> list[str]:
     """What a reader should know, of what the values show."""
     warnings = []
     target = report.target
@@ -269,22 +315,21 @@ def _warnings(report: TableReport, found: Statistics) -> list[str]:
         warnings.append("the table has no rows")
     if report.sampled_rows is not None:
         warnings.append(f"looked at a sample of {report.sampled_rows:,} of {report.rows:,} rows")
-    if report.rows and report.target_stats is not None and report.target_stats.min == report.target_stats.max:
+    if report.rows and report.target_stats is not None and target not in varying:
         what = "one value only" if report.target_stats.n else "no finite value"
         warnings.append(f"the target {target!r} has {what}, so nothing correlates with it")
     if report.leakage_columns:
         names = listing(leak.column for leak in report.leakage_columns)
-        count = counted(len(report.leakage_columns), "column is", "columns are")
-        warnings.append(f"leakage: {count} made from the target {target!r}, and no signals: {names}")
+        count = counted(len(report.leakage_columns), "column is no signal", "columns are no signals")
+        made = (
+            "opinions of people" if target is None else f"made from the target {target!r} or other opinions"
+        )
+        warnings.append(f"leakage: {count}, since {made}: {names}")
     lines = [name for name, r in zip(found.names, found.pearson, strict=True) if abs(r) >= LINE]
     if lines:
         warnings.append(f"a straight line of the target {target!r}: {listing(lines)}; made from it?")
     if report.constant_columns:
         warnings.append(f"constant, so without any correlation: {listing(report.constant_columns)}")
-    for family, health in report.family_health.items():
-        if health.status == "covered" and not health.healthy_signals:
-            names = listing(health.healthy_columns)
-            warnings.append(f"{family} is covered by {names} alone, which is no signal")
     if report.unmatched_columns:
         count = counted(len(report.unmatched_columns), "signal belongs", "signals belong")
         names = listing(report.unmatched_columns)

@@ -12,6 +12,7 @@ import msgspec
 from polars_materialize import warm
 from polars_materialize.errors import OptionError, TableError
 from polars_materialize.signal_mix.reports import (
+    DIGITS,
     SCHEMA,
     BaselineChanges,
     Move,
@@ -33,7 +34,6 @@ class EarlierHealth(msgspec.Struct, frozen=True):
     """What is read of a family in an earlier report."""
 
     status: str
-    healthy_signals: list[str] = []
 
 
 class EarlierCorrelation(msgspec.Struct, frozen=True):
@@ -133,7 +133,6 @@ def compare(baseline: Baseline, tables: Sequence[TableReport]) -> BaselineChange
 def _compare(before: EarlierTable, after: TableReport) -> TableChanges:
     old = {name: health.status for name, health in before.family_health.items()}
     new = {name: health.status for name, health in after.family_health.items()}
-    signals = {name: health.healthy_signals for name, health in before.family_health.items()}
     changes = [
         StatusChange(family, old.get(family), new.get(family))
         for family in dict.fromkeys([*new, *old])
@@ -149,11 +148,6 @@ def _compare(before: EarlierTable, after: TableReport) -> TableChanges:
         newly_covered=[change.family for change in changes if change.after == "covered"],
         no_longer_covered=[change.family for change in changes if change.before == "covered"],
         status_changes=changes,
-        newly_signalled=[
-            name
-            for name, health in after.family_health.items()
-            if health.healthy_signals and not signals.get(name)
-        ],
         signals_added=[name for name in after.signal_columns if name not in set(before.signal_columns)],
         signals_removed=[name for name in before.signal_columns if name not in set(after.signal_columns)],
         moved=_moves(before, after) if before.target == after.target else [],
@@ -169,9 +163,14 @@ def _moves(before: EarlierTable, after: TableReport) -> list[Move]:
             continue
         for statistic in ("pearson", "spearman"):
             was, now = getattr(old[row.column], statistic), getattr(row, statistic)
-            if (was is None) != (now is None) or (was is not None and abs(now - was) >= MOVED):
+            if (was is None) != (now is None) or (was is not None and _moved(was, now)):
                 moves.append(Move(row.column, statistic, was, now))
     return sorted(moves, key=lambda move: (-distance(move), move.column, move.statistic))
+
+
+def _moved(was: float, now: float) -> bool:
+    """Whether a correlation moved far enough, as far as reports show: 0.35 is 0.05 from 0.30."""
+    return round(abs(now - was), DIGITS) >= MOVED
 
 
 def distance(move: Move) -> float:

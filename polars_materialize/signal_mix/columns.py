@@ -1,7 +1,7 @@
 """What each column is to an audit: the target, a signal, or neither and why.
 
-This is decided by names and dtypes alone. That a column is made from the target only its values show; see
-`leakage`.
+This is decided by names and dtypes alone. Whether a column is made from the target only its values show;
+see `leakage`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 
 from polars_materialize.errors import TableError, did_you_mean, listing
+from polars_materialize.signal_mix.leakage import is_opinion
 from polars_materialize.signal_mix.patterns import matches, parts_of
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from polars_materialize.signal_mix.families import Family
 
 TARGETS = ("vmaf", "vmaf_score", "mos_raw_0_100", "mos", "dmos", "score")
-"""Where a target is looked for, whatever the case; none of them is ever a signal."""
+"""Where a target is looked for, whatever the case."""
 
-Reason = Literal["target", "target-name", "identity", "bookkeeping", "leakage", "not-numeric"]
+Reason = Literal["target", "identity", "bookkeeping", "leakage", "not-numeric"]
 """Why a column is no signal."""
 
 IDENTITY = (
@@ -68,8 +69,8 @@ class Roles:
 
     @property
     def analysed(self) -> list[str]:
-        """The columns whose values are looked at: signals, the target, and other target names."""
-        others = {name for name, why in self.excluded.items() if why in ("target", "target-name")}
+        """The columns whose values are looked at: signals, the target, and opinions."""
+        others = {name for name, why in self.excluded.items() if why in ("target", "leakage")}
         known = set(self.signals) | others
         return [name for name in self.numeric if name in known]
 
@@ -91,16 +92,16 @@ def choose_target(
 
     Args:
         schema: The table's.
-        asked: The target that was asked for, if any.
+        asked: The target that was asked for, if any. A table without it has no target.
         table: What to call the table in an error.
 
     Raises:
-        TableError: If the asked one is not there, or holds no numbers.
+        TableError: If the asked one holds no numbers.
     """
     if asked is not None:
         if asked not in schema:
             hint = did_you_mean(asked, schema)
-            raise TableError(table, f"no target column {asked!r}{hint}; the columns are {listing(schema)}")
+            return None, [f"no target column {asked!r}, so there is nothing to correlate with{hint}"]
         if not is_number(schema[asked]):
             numeric = [name for name, dtype in schema.items() if is_number(dtype)]
             problem = f"target column {asked!r} is {schema[asked]}; expected numbers"
@@ -149,10 +150,8 @@ def why_no_signal(name: str, joined: set[str]) -> Reason | None:
 
     Example:
         >>> [why_no_signal(name, set()) for name in ("clip_id", "src_width", "frame_idx", "MOS", "psnr_y")]
-        ['identity', None, 'bookkeeping', 'target-name', None]
+        ['identity', None, 'bookkeeping', 'leakage', None]
     """
-    if name.lower() in TARGETS:
-        return "target-name"
     if any(matches(pattern, name) for pattern in BOOKKEEPING):
         return "bookkeeping"
     if (name in joined or matches("second_opinion", name)) and name.endswith(BESIDE_SCORE):
@@ -160,7 +159,7 @@ def why_no_signal(name: str, joined: set[str]) -> Reason | None:
     ends = any(matches(f"_{end}", name) or matches(f"={end}", name) for end in IDENTITY_ENDS)
     if ends or not parts_of(name) or any(matches(pattern, name) for pattern in IDENTITY):
         return "identity"
-    return None
+    return "leakage" if name not in joined and is_opinion(name) else None
 
 
 def decide_roles(
@@ -177,7 +176,7 @@ def decide_roles(
     excluded: dict[str, Reason] = {}
     for name, dtype in schema.items():
         why = "target" if name == chosen else why_no_signal(name, joined)
-        if why is None and not is_number(dtype):
+        if why in (None, "leakage") and not is_number(dtype):
             why = "not-numeric"
         if why is not None:
             excluded[name] = why

@@ -15,7 +15,7 @@ from polars_materialize.paths import reads
 from polars_materialize.provenance import Inputs, describe, run_provenance
 from polars_materialize.reports import to_json
 from polars_materialize.runs import Context, PathLike, single_run
-from polars_materialize.signal_mix.audit import Table, audit_table, make_report
+from polars_materialize.signal_mix.audit import Table, audit_each, make_report
 from polars_materialize.signal_mix.baseline import load_baseline
 from polars_materialize.signal_mix.families import Family, built_in, choose_families, read_families, read_file
 from polars_materialize.signal_mix.options import SignalOptions, check_options
@@ -85,7 +85,7 @@ def audit_tables(
 
     Raises:
         OptionError: If an option is not valid, or the file of families is wrong.
-        TableError: If a table or the earlier report cannot be read, or a table has not the target.
+        TableError: If a table or the earlier report cannot be read, or no table has the target.
         OutputError: If an output is also an input, or cannot be written.
         InputChangedError: If an input changed during the run.
 
@@ -95,7 +95,7 @@ def audit_tables(
         ...     _ = (Path(folder) / "f.csv").write_text("clip_id,psnr_y,mos\\na,30,1\\nb,31,2\\nc,35,4\\n")
         ...     report = audit_tables("phone=f.csv", out_md="audit.md", base_dir=folder)
         ...     report.tables[0].label, report.summary["covered"], (Path(folder) / "audit.md").exists()
-        ('phone', 2, True)
+        ('phone', 1, True)
     """
     options = SignalOptions(
         target=target,
@@ -150,7 +150,7 @@ def _run(
     inputs.refuse_as_outputs(context.locate(path) for path in outputs.values())
     _refuse_patterns([path for _, path in entries], outputs, context)
 
-    tables = [audit_table(_table(label, path, files), known, options) for label, path, files in found]
+    tables = audit_each([_table(*each) for each in found], known, options)
     report = make_report(tables, earlier, {})
     with contextlib.ExitStack() as stack:
         parts = {

@@ -10,6 +10,7 @@ import numpy as np
 
 from polars_materialize.signal_mix import clusters
 from polars_materialize.signal_mix.reports import (
+    DIGITS,
     Cluster,
     ColumnStats,
     FamilyHealth,
@@ -23,14 +24,10 @@ from polars_materialize.signal_mix.reports import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from polars_materialize.signal_mix.columns import Roles
     from polars_materialize.signal_mix.families import Family
     from polars_materialize.signal_mix.moments import Moments
     from polars_materialize.signal_mix.options import SignalOptions
     from polars_materialize.signal_mix.values import Floats
-
-DIGITS = 12
-"""Decimals of correlations; what is behind them differs between processors."""
 
 LISTED_PAIRS = 10_000
 """How many redundant pairs a report lists; clusters say the same in fewer words."""
@@ -79,17 +76,22 @@ def describe_columns(moments: Moments, names: Sequence[str], rows: int) -> dict[
 
 
 def judge_families(
-    families: Sequence[Family], roles: Roles, stats: Mapping[str, ColumnStats], options: SignalOptions
+    families: Sequence[Family],
+    members: Mapping[str, Sequence[str]],
+    stats: Mapping[str, ColumnStats],
+    options: SignalOptions,
 ) -> dict[str, FamilyHealth]:
     """What a table has of each family: `covered`, `weak` or `missing`.
 
-    The target and other target names count, since human opinions and VMAF are evidence of their families;
-    leaks and bookkeeping do not.
+    Args:
+        families: The families.
+        members: The columns of each by name.
+        stats: What the values of each signal are like. Other columns cover nothing.
+        options: The thresholds.
     """
     health = {}
-    signals = set(roles.signals)
     for family in families:
-        matched = roles.families[family.name]
+        matched = list(members[family.name])
         numeric = [name for name in matched if name in stats]
         healthy = [name for name in numeric if _is_healthy(stats[name], options)]
         status = "covered" if healthy else "weak" if matched else "missing"
@@ -100,7 +102,6 @@ def judge_families(
             matched_columns=matched,
             numeric_columns=numeric,
             healthy_columns=healthy,
-            healthy_signals=[name for name in healthy if name in signals],
             candidate_metrics=list(family.candidate_metrics),
             recommendation=family.recommendation,
         )
@@ -108,8 +109,11 @@ def judge_families(
 
 
 def _is_healthy(stats: ColumnStats, options: SignalOptions) -> bool:
-    spread = stats.std is not None and stats.std > options.min_std and stats.min != stats.max
-    return spread and stats.finite_ratio >= options.min_finite_ratio
+    return (
+        stats.std is not None
+        and stats.std > options.min_std
+        and stats.finite_ratio >= options.min_finite_ratio
+    )
 
 
 def correlate_target(found: Statistics) -> list[TargetCorrelation]:

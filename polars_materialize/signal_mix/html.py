@@ -9,8 +9,10 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from polars_materialize.signal_mix.markdown import input_rows, more, names_plain, shown, signal_count
+from polars_materialize.shown import visible
+from polars_materialize.signal_mix.markdown import WARNING, input_rows, more, names_plain, shown, signal_count
 from polars_materialize.signal_mix.pictures import draw_bars, draw_heat_map
+from polars_materialize.signal_mix.text import label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +31,10 @@ STYLE = """
 .signal-mix table { border-collapse: collapse; margin: .5em 0; }
 .signal-mix th, .signal-mix td { border: 1px solid var(--line); padding: .2em .6em; text-align: left;
   vertical-align: top; color: var(--ink); background: var(--paper); }
-.signal-mix td.number { text-align: right; font-variant-numeric: tabular-nums; }
+.signal-mix td, .signal-mix th.name { overflow-wrap: anywhere; min-width: 8em; }
+.signal-mix h2, .signal-mix h3, .signal-mix p, .signal-mix li { overflow-wrap: anywhere; }
+.signal-mix td.number { text-align: right; white-space: nowrap; min-width: 0;
+  font-variant-numeric: tabular-nums; }
 .signal-mix td.covered { background: var(--covered); } .signal-mix td.weak { background: var(--weak); }
 .signal-mix td.missing { background: var(--missing); }
 .signal-mix .scroll { overflow-x: auto; } .signal-mix .soft { color: var(--soft); }
@@ -74,7 +79,7 @@ def _grid(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         cells = []
         for cell in row:
             is_number = isinstance(cell, (int, float)) or cell is None
-            text = f"{cell:,}" if isinstance(cell, int) else shown(cell) if is_number else str(cell)  # type: ignore[arg-type]
+            text = f"{cell:,}" if isinstance(cell, int) else shown(cell) if is_number else visible(str(cell))  # type: ignore[arg-type]
             cells.append(f"<td{' class=number' if is_number else ''}>{escape(text)}</td>")
         lines.append("".join(cells))
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
@@ -84,12 +89,12 @@ def _grid(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def _overview(report: SignalReport) -> str:
     rows: list[list[object]] = [
         [
-            table.label,
-            table.path or "",
+            label(table.label),
+            label(table.path or "", 200),
             table.rows,
             table.columns,
             len(table.signal_columns),
-            table.target or "none",
+            label(table.target) if table.target else "none",
             len(table.covered_families),
             len(table.weak_families),
             len(table.missing_families),
@@ -103,11 +108,12 @@ def _overview(report: SignalReport) -> str:
 def _coverage(report: SignalReport) -> str:
     """The coverage matrix: families by tables."""
     names = list(dict.fromkeys(name for table in report.tables for name in table.family_health))
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("Family", *(t.label for t in report.tables)))
+    titles = ("Family", *(label(table.label) for table in report.tables))
+    head = "".join(f'<th class="name">{escape(title)}</th>' for title in titles)
     lines = [f"<tr>{head}</tr>"]
     for name in names:
         first = report.tables[0].family_health[name]
-        cells = [f'<th title="{escape(first.question)}">{escape(first.label)}</th>']
+        cells = [f'<th title="{escape(label(first.question, WARNING))}">{escape(label(first.label))}</th>']
         for table in report.tables:
             health = table.family_health[name]
             listed = names_plain(health.healthy_columns or health.matched_columns, 12)
@@ -119,7 +125,7 @@ def _coverage(report: SignalReport) -> str:
 
 
 def _changes(baseline: BaselineChanges, top: int) -> list[str]:
-    parts = [f"<h2>Changes since {escape(baseline.path or 'an earlier audit')}</h2>"]
+    parts = [f"<h2>Changes since {escape(label(baseline.path or 'an earlier audit', 200))}</h2>"]
     for table in baseline.tables:
         parts += _table_changes(table, top)
     for what, labels in (("New tables", baseline.tables_added), ("Gone tables", baseline.tables_removed)):
@@ -129,40 +135,38 @@ def _changes(baseline: BaselineChanges, top: int) -> list[str]:
 
 
 def _table_changes(table: TableChanges, top: int) -> list[str]:
-    called = "" if table.label == table.baseline_label else f" (was {table.baseline_label})"
-    parts = [f"<h3>{escape(table.label + called)}</h3>"]
+    called = "" if table.label == table.baseline_label else f" (was {label(table.baseline_label)})"
+    parts = [f"<h3>{escape(label(table.label) + called)}</h3>"]
     rows: list[list[object]] = [
         ["Rows", f"{table.rows_before:,} before, {table.rows_after:,} now"],
         ["Newly covered", names_plain(table.newly_covered, top)],
         ["No longer covered", names_plain(table.no_longer_covered, top)],
-        ["With a signal for the first time", names_plain(table.newly_signalled, top)],
         ["New signals", names_plain(table.signals_added, top)],
         ["Gone signals", names_plain(table.signals_removed, top)],
     ]
     if table.target_before != table.target_after:
-        rows.append(
-            ["Target", f"was {table.target_before}, is {table.target_after}: correlations not compared"]
-        )
+        was, now = (label(str(target)) for target in (table.target_before, table.target_after))
+        rows.append(["Target", f"was {was}, is {now}: correlations not compared"])
     parts.append(_grid(["What", "Which"], rows))
     if table.moved:
-        moves = [[move.column, move.statistic, move.before, move.after] for move in table.moved[:top]]
+        moves = [[label(move.column), move.statistic, move.before, move.after] for move in table.moved[:top]]
         parts.append(f"<p>Correlations that moved{more(len(table.moved), top)}:</p>")
         parts.append(_grid(["Column", "Statistic", "Before", "Now"], moves))
     return parts
 
 
 def _table(table: TableReport, top: int) -> list[str]:
-    target = f"target {table.target}" if table.target else "no target"
+    target = f"target {label(table.target)}" if table.target else "no target"
     parts = [
-        f"<h2>{escape(table.label)}</h2>",
+        f"<h2>{escape(label(table.label))}</h2>",
         f'<p class="soft">{table.rows:,} rows, {len(table.signal_columns):,} signals, {escape(target)}</p>',
     ]
     if table.warnings:
-        items = "".join(f"<li>{escape(warning)}</li>" for warning in table.warnings)
+        items = "".join(f"<li>{escape(label(warning, WARNING))}</li>" for warning in table.warnings)
         parts.append(f"<h3>Warnings</h3>\n<ul>{items}</ul>")
     bars = draw_bars(table)
     if bars:
-        parts.append(f"<h3>Correlation with {escape(str(table.target))} by family</h3>")
+        parts.append(f"<h3>Correlation with {escape(label(str(table.target)))} by family</h3>")
         parts.append('<p class="soft">Bars are Pearson, strokes Spearman; the strongest of each family.</p>')
         parts.append(f'<div class="scroll">{bars}</div>')
     picture = draw_heat_map(table.heat_map)
@@ -178,14 +182,21 @@ def _lists(table: TableReport, top: int) -> list[str]:
     parts = []
     if table.target_correlations:
         rows: list[list[object]] = [
-            [row.column, row.family or "", row.pearson, row.spearman, row.n]
+            [label(row.column), label(row.family or ""), row.pearson, row.spearman, row.n]
             for row in table.target_correlations[:top]
         ]
         parts.append(f"<h3>Strongest signals{more(len(table.target_correlations), top)}</h3>")
         parts.append(_grid(["Column", "Family", "Pearson", "Spearman", "n"], rows))
+    if table.leakage_columns:
+        rows = [
+            [label(leak.column), leak.pearson, leak.spearman, leak.n, label(leak.reason, WARNING)]
+            for leak in table.leakage_columns[:top]
+        ]
+        parts.append(f"<h3>Leakage{more(len(table.leakage_columns), top)}</h3>")
+        parts.append(_grid(["Column", "Pearson", "Spearman", "n", "Why it is no signal"], rows))
     if table.clusters:
         rows = [
-            [one.representative, len(one.columns), one.least_r, names_plain(one.columns[1:], top)]
+            [label(one.representative), len(one.columns), one.least_r, names_plain(one.columns[1:], top)]
             for one in table.clusters[:top]
         ]
         parts.append(f"<h3>Redundant groups{more(len(table.clusters), top)}</h3>")
@@ -193,8 +204,8 @@ def _lists(table: TableReport, top: int) -> list[str]:
     if table.intersections:
         rows = [
             [
-                f"{p.left} + {p.right}",
-                f"{p.left_family} + {p.right_family}",
+                f"{label(p.left)} + {label(p.right)}",
+                f"{label(p.left_family)} + {label(p.right_family)}",
                 *(p.pearson, p.left_target, p.right_target, p.joint, p.n),
             ]
             for p in table.intersections[:top]
@@ -205,7 +216,7 @@ def _lists(table: TableReport, top: int) -> list[str]:
     gaps = [(name, table.family_health[name]) for name in (*table.missing_families, *table.weak_families)]
     if gaps:
         rows = [
-            [gap.label, gap.status, gap.question, ", ".join(gap.candidate_metrics), gap.recommendation]
+            [label(gap.label), gap.status, gap.question, ", ".join(gap.candidate_metrics), gap.recommendation]
             for _, gap in gaps
         ]
         parts.append("<h3>What is blind</h3>")

@@ -1,7 +1,8 @@
-"""Columns that are made from the target, which would explain it too well.
+"""Columns that are made from the target, or with it by the same people, which would explain it too well.
 
-Three kinds are kept out of the signals:
+Four kinds are kept out of the signals:
 
+- other opinions, by name: `dmos`, `MOSChunk05`, `stdFull`, `n_ratings`, `subject_07`;
 - pools and rating statistics of the target, by name: `mos_std_dev` beside `mos`, `vmaf_p10` beside `vmaf`;
 - columns named after the target that are a straight line of it: `mos_raw_0_100` beside `mos`, `norm_vmaf`;
 - columns named after the target that put the rows into the same or the opposite order, over many rows.
@@ -14,7 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polars_materialize.signal_mix.patterns import parts_of
+from polars_materialize.signal_mix.families import built_in
+from polars_materialize.signal_mix.patterns import begins, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +27,8 @@ LINE = 1 - 1e-9
 ORDERED_ROWS = 20
 """From how many rows on the same order as the target's is no chance."""
 
-LABELS = ("mos", "mos_raw_0_100")
-"""Two columns of one label, as this package's joins write them."""
+SAME = (("mos", "mos_raw_0_100"), ("vmaf", "vmaf_score"))
+"""Names of one thing: this package's joins write both of a label, and libvmaf's tools either of its score."""
 
 STATISTICS = (
     *(
@@ -71,8 +73,8 @@ def stems(target: str) -> list[tuple[str, ...]]:
         >>> stems("mos_raw_0_100")
         [('mos', 'raw', '0', '100'), ('mos',)]
     """
-    names = [target, *(name for name in LABELS if target.lower() in LABELS and name != target.lower())]
-    return [parts_of(name) for name in names]
+    others = [name for names in SAME if target.lower() in names for name in names if name != target.lower()]
+    return [parts_of(name) for name in (target, *others)]
 
 
 def is_named_after(name: str, target: str) -> bool:
@@ -91,7 +93,32 @@ def is_named_after(name: str, target: str) -> bool:
 RATING_STATISTICS = ("std", "stdev", "stddev", "std_dev", "sd", "var", "variance", "ci", "ci95", "sem", "sos")
 """Whole names that beside opinion scores can only be statistics of the ratings."""
 
-OPINIONS = (*LABELS, "dmos")
+OPINIONS = (
+    *("mos", "dmos", "raw_mos", "raw_dmos", "zmos", "z_mos", "gt_mos", "true_mos", "human_mos", "jod"),
+    *("opinion", "mean_opinion_score", "subject", "subjects", "subjective", "rating", "ratings"),
+    *("n_ratings", "num_ratings", "votes", "n_votes", "num_votes", "std", "stdev", "stddev", "sos", "ci"),
+    *("mosfull", "moschunk", "dmosfull", "dmoschunk", "stdfull", "stdchunk", "rawmos", "rawdmos"),
+)
+"""What the name of an opinion, or of a statistic of opinions, begins with."""
+
+SPREADS = ("std", "stdev", "stddev")
+
+RATED = ("no_reference_ugc", "hdr_display_panel")
+"""The families of what people rate, and of how: `std_qp` is a pool of a feature, `std_hdr` is none."""
+
+
+def is_opinion(name: str) -> bool:
+    """Whether a column holds opinions of people, or a statistic of them, by its name.
+
+    Example:
+        >>> [name for name in ("MOSChunk05", "stdFull", "votes", "dover_mos", "std_qp") if is_opinion(name)]
+        ['MOSChunk05', 'stdFull', 'votes']
+    """
+    if not any(begins(start, name) for start in OPINIONS):
+        return False
+    first, *rest = parts_of(name)
+    measured = "_".join(rest)
+    return not (first in SPREADS and any(f.has(measured) for f in built_in() if f.name not in RATED))
 
 
 def is_statistic(name: str, target: str) -> bool:
@@ -103,7 +130,7 @@ def is_statistic(name: str, target: str) -> bool:
     """
     parts = parts_of(name)
     ends = [parts_of(end) for end in STATISTICS]
-    bare = target.lower() in OPINIONS and parts in [parts_of(name) for name in RATING_STATISTICS]
+    bare = is_opinion(target) and parts in [parts_of(name) for name in RATING_STATISTICS]
     return bare or any(
         len(parts) > len(stem) > 0 and parts[: len(stem)] == stem and parts[len(stem) :] in ends
         for stem in stems(target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polars_materialize.shown import escape, table
+from polars_materialize.signal_mix.text import label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
         TableChanges,
         TableReport,
     )
+
+WARNING = 600
+"""How many characters of a warning a page shows."""
 
 MARKS = {"covered": "covered", "weak": "**weak**", "missing": "**missing**"}
 
@@ -38,11 +42,11 @@ def _overview(report: SignalReport) -> str:
     head = ["Table", "Rows", "Columns", "Signals", "Target", "Covered", "Weak", "Missing"]
     rows: list[list[object]] = [
         [
-            one.label,
+            label(one.label),
             f"{one.rows:,}",
             one.columns,
             len(one.signal_columns),
-            one.target or "none",
+            label(one.target) if one.target else "none",
             len(one.covered_families),
             len(one.weak_families),
             len(one.missing_families),
@@ -54,10 +58,10 @@ def _overview(report: SignalReport) -> str:
 
 def _coverage(report: SignalReport) -> str:
     names = list(dict.fromkeys(name for one in report.tables for name in one.family_health))
-    lines = [["Family", *(escape(one.label) for one in report.tables)]]
+    lines = [["Family", *(escape(label(one.label)) for one in report.tables)]]
     lines.append(["---"] * len(lines[0]))
     for name in names:
-        cells = [escape(name)]
+        cells = [escape(label(name))]
         for one in report.tables:
             health = one.family_health[name]
             cells.append(MARKS[health.status] + signal_count(health))
@@ -68,41 +72,42 @@ def _coverage(report: SignalReport) -> str:
 
 def signal_count(health: FamilyHealth) -> str:
     """How many signals cover a family, if anything does."""
-    if health.status != "covered":
-        return ""
-    return f" ({len(health.healthy_signals)})" if health.healthy_signals else " (by the target alone)"
+    return f" ({len(health.healthy_columns)})" if health.healthy_columns else ""
 
 
 def changes(baseline: BaselineChanges, top: int) -> list[str]:
     """What changed since an earlier audit."""
-    source = f" {escape(baseline.path)}" if baseline.path else " an earlier audit"
+    source = f" {escape(label(baseline.path))}" if baseline.path else " an earlier audit"
     parts = [f"## Changes since{source}"]
     parts += [_changes(one, top) for one in baseline.tables]
     for what, labels in (("New tables", baseline.tables_added), ("Gone tables", baseline.tables_removed)):
         if labels:
-            parts.append(f"{what}: {names(labels)}.")
+            parts.append(f"{what}: {names(labels, top)}.")
     return parts
 
 
 def _changes(one: TableChanges, top: int) -> str:
-    called = "" if one.label == one.baseline_label else f" (was {escape(one.baseline_label)})"
-    lines = [f"**{escape(one.label)}**{called}: {one.rows_before:,} rows before, {one.rows_after:,} now.", ""]
+    called = "" if one.label == one.baseline_label else f" (was {escape(label(one.baseline_label))})"
+    lines = [
+        f"**{escape(label(one.label))}**{called}: {one.rows_before:,} rows before, {one.rows_after:,} now.",
+        "",
+    ]
     for what, found in (
         ("Newly covered", one.newly_covered),
         ("No longer covered", one.no_longer_covered),
-        ("With a signal for the first time", one.newly_signalled),
         ("New signals", one.signals_added),
         ("Gone signals", one.signals_removed),
     ):
         lines.append(f"- {what}: {names(found, top)}")
     if one.target_before != one.target_after:
-        was, now = escape(str(one.target_before)), escape(str(one.target_after))
+        was, now = (escape(label(str(target))) for target in (one.target_before, one.target_after))
         lines.append(f"- The target was {was} and is {now}, so correlations are not compared.")
     elif not one.moved:
         lines.append("- No correlation with the target moved.")
     else:
         rows: list[list[object]] = [
-            [move.column, move.statistic, shown(move.before), shown(move.after)] for move in one.moved[:top]
+            [label(move.column), move.statistic, shown(move.before), shown(move.after)]
+            for move in one.moved[:top]
         ]
         lines += ["", f"Correlations that moved{more(len(one.moved), top)}:", ""]
         lines.append(table(["Column", "Statistic", "Before", "Now"], rows))
@@ -110,19 +115,19 @@ def _changes(one: TableChanges, top: int) -> str:
 
 
 def _table(one: TableReport, top: int) -> list[str]:
-    where = f"{escape(one.path)}, " if one.path else ""
+    where = f"{escape(label(one.path, 200))}, " if one.path else ""
     parts = [
-        f"## {escape(one.label)}",
+        f"## {escape(label(one.label))}",
         f"{where}{one.rows:,} rows, {one.columns:,} columns, {len(one.signal_columns):,} signals; "
-        f"target {escape(one.target) if one.target else 'none'}.",
+        f"target {escape(label(one.target)) if one.target else 'none'}.",
     ]
     if one.warnings:
-        parts.append("\n".join(f"- Warning: {escape(warning)}" for warning in one.warnings))
-    parts += _correlations(one, top) + _clusters(one, top) + _pairs(one, top)
+        parts.append("\n".join(f"- Warning: {escape(label(warning, WARNING))}" for warning in one.warnings))
+    parts += _correlations(one, top) + _leaks(one, top) + _clusters(one, top) + _pairs(one, top)
     gaps = [(name, one.family_health[name]) for name in (*one.missing_families, *one.weak_families)]
     if gaps:
         rows: list[list[object]] = [
-            [name, gap.status, gap.question, ", ".join(gap.candidate_metrics), gap.recommendation]
+            [label(name), gap.status, gap.question, ", ".join(gap.candidate_metrics), gap.recommendation]
             for name, gap in gaps
         ]
         parts += [
@@ -136,7 +141,7 @@ def _correlations(one: TableReport, top: int) -> list[str]:
     if not one.target_correlations:
         return []
     rows: list[list[object]] = [
-        [row.column, row.family or "", shown(row.pearson), shown(row.spearman), f"{row.n:,}"]
+        [label(row.column), label(row.family or ""), shown(row.pearson), shown(row.spearman), f"{row.n:,}"]
         for row in one.target_correlations[:top]
     ]
     head = ["Column", "Family", "Pearson", "Spearman", "n"]
@@ -144,11 +149,33 @@ def _correlations(one: TableReport, top: int) -> list[str]:
     return [title, table(head, rows)]
 
 
+def _leaks(one: TableReport, top: int) -> list[str]:
+    if not one.leakage_columns:
+        return []
+    rows: list[list[object]] = [
+        [
+            label(leak.column),
+            shown(leak.pearson),
+            shown(leak.spearman),
+            f"{leak.n:,}",
+            label(leak.reason, WARNING),
+        ]
+        for leak in one.leakage_columns[:top]
+    ]
+    head = ["Column", "Pearson", "Spearman", "n", "Why it is no signal"]
+    return [f"### Leakage{more(len(one.leakage_columns), top)}", table(head, rows)]
+
+
 def _clusters(one: TableReport, top: int) -> list[str]:
     if not one.clusters:
         return []
     rows: list[list[object]] = [
-        [each.representative, len(each.columns), shown(each.least_r), names_plain(each.columns[1:], top)]
+        [
+            label(each.representative),
+            len(each.columns),
+            shown(each.least_r),
+            names_plain(each.columns[1:], top),
+        ]
         for each in one.clusters[:top]
     ]
     redundant = sum(len(each.columns) - 1 for each in one.clusters)
@@ -165,8 +192,8 @@ def _pairs(one: TableReport, top: int) -> list[str]:
         return []
     rows: list[list[object]] = [
         [
-            f"{pair.left} + {pair.right}",
-            f"{pair.left_family} + {pair.right_family}",
+            f"{label(pair.left)} + {label(pair.right)}",
+            f"{label(pair.left_family)} + {label(pair.right_family)}",
             shown(pair.pearson),
             f"{shown(pair.left_target)}, {shown(pair.right_target)}",
             shown(pair.joint),
@@ -186,7 +213,7 @@ def _inputs(report: SignalReport) -> str:
 def input_rows(report: SignalReport) -> list[list[object]]:
     """A row for each input file: its role, path, size and hash."""
     return [
-        [role, file["path"], file["bytes"], file["sha256"] or ""]
+        [role, label(file["path"], 200), file["bytes"], file["sha256"] or ""]
         for role, files in sorted(report.run_provenance.get("inputs", {}).items())
         for file in (files if isinstance(files, list) else [files])
     ]
@@ -210,7 +237,11 @@ def more(count: int, top: int) -> str:
 def names_plain(columns: Sequence[str], top: int) -> str:
     """Some names, the rest of them counted."""
     rest = len(columns) - top
-    return ", ".join(columns[:top]) + (f" and {rest:,} more" if rest > 0 else "") if columns else "none"
+    return (
+        ", ".join(label(column) for column in columns[:top]) + (f" and {rest:,} more" if rest > 0 else "")
+        if columns
+        else "none"
+    )
 
 
 def names(columns: Sequence[str], top: int = 12) -> str:

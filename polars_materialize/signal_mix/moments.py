@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from polars_materialize.signal_mix.exact import part
 from polars_materialize.signal_mix.ranks import LEAST, TargetRanks
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ AT_ONCE = min(4, os.cpu_count() or 1)
 
 LOST = 1e-4
 """Below which share of its sum of squares a pair's spread is computed again from the values."""
+
+TINY = 1e-200
+"""Below which sum of squares the same is done, since smaller numbers have fewer digits."""
 
 HUGE = 1e150
 SHRUNK = 2.0**-600
@@ -47,6 +51,7 @@ class Moments:
         std: Their standard deviation, of a sample (n - 1); NaN with fewer than two.
         low: The least of them.
         high: The greatest of them.
+        varies: Whether it has two different ones.
         r: Pearson's r of each pair; NaN where it does not exist.
         n: The rows of each pair.
         rho: Spearman's rho of each with the target; NaN where it does not exist, and without a target.
@@ -57,6 +62,7 @@ class Moments:
     std: Floats
     low: Floats
     high: Floats
+    varies: npt.NDArray[np.bool_]
     r: Floats
     n: npt.NDArray[np.int64]
     rho: Floats
@@ -95,24 +101,29 @@ def compute_moments(values: Values, target: str | None) -> Moments:
     r = _correlations(products, sums, squares, n, varies)
     _again(values, r, _has_lost(sums, squares, n, varies))
     mean = np.where(varies, np.clip(exact_mean, low, high), mean)
-    return Moments(count=count, mean=mean, std=std, low=low, high=high, r=r, n=n, rho=rho)
+    for i, exact in values.exact.items():
+        mean[i] = exact.value(mean[i])
+        low[i], high[i] = exact.range
+    return Moments(count=count, mean=mean, std=std, low=low, high=high, varies=varies, r=r, n=n, rho=rho)
 
 
 def _look(values: Values, target: str | None) -> tuple[npt.NDArray[np.int64], Floats, Floats, Floats, Floats]:
     """The count, mean, range and rho of each column."""
     ranks = None
     if target is not None:
-        ranks = TargetRanks(next(values.whole([values.columns.index(target)]))[1].copy())
+        at = values.columns.index(target)
+        ranks = TargetRanks(values.order(at) if at in values.exact else next(values.whole([at]))[1].copy())
 
-    def look(column: Floats) -> tuple[int, float, float, float, float]:
-        rho = float("nan") if ranks is None else ranks.correlate(column)
-        return (*describe(column), rho)
+    def look(columns: tuple[Floats, Floats]) -> tuple[int, float, float, float, float]:
+        column, order = columns
+        return (*describe(column), float("nan") if ranks is None else ranks.correlate(order))
 
     found: list[tuple[int, float, float, float, float]] = []
-    waiting: list[Floats] = []
+    waiting: list[tuple[Floats, Floats]] = []
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        for _, column in values.whole(range(len(values.columns))):
-            waiting.append(column)
+        for i, column in values.whole(range(len(values.columns))):
+            needs_order = ranks is not None and i in values.exact
+            waiting.append((column, values.order(i) if needs_order else column))
             if len(waiting) == 2 * AT_ONCE:
                 found += pool.map(look, waiting)
                 waiting = []
@@ -187,7 +198,7 @@ def _has_lost(
 ) -> npt.NDArray[np.bool_]:
     """Which pairs have rows that leave too little of a column's spread."""
     left = squares - sums**2 / np.maximum(n, 1)
-    poor = (n >= LEAST) & ((left < LOST * squares) | (squares == 0)) & varies[:, None] & varies[None, :]
+    poor = (n >= LEAST) & ((left < LOST * squares) | (squares < TINY)) & varies[:, None] & varies[None, :]
     return np.asarray(poor | poor.T)
 
 
@@ -196,9 +207,12 @@ def _again(values: Values, r: Floats, poor: npt.NDArray[np.bool_]) -> None:
     for i, column in values.whole([int(i) for i in np.flatnonzero(poor.any(axis=1))]):
         others = [int(j) for j in np.flatnonzero(poor[i]) if j > i]
         kept = column.copy() if others else column
+        series = values.series(i) if others and i in values.exact else None
         for j, other in values.whole(others):
             both = np.isfinite(kept) & np.isfinite(other)
-            r[i, j] = r[j, i] = pearson(kept[both], other[both])
+            left = kept[both] if series is None else part(series, both)
+            right = part(values.series(j), both) if j in values.exact else other[both]
+            r[i, j] = r[j, i] = pearson(left, right)
 
 
 def pearson(left: Floats, right: Floats) -> float:

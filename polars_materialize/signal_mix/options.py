@@ -11,15 +11,15 @@ class SignalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How tables are audited.
 
     Attributes:
-        target: The column that signals are to explain; else the first known name that a table has.
+        target: The column to correlate signals with; by default the first known name in each table.
         top_k: How many rows the lists of the reports for people show.
-        redundancy_threshold: From which |r| on two signals say the same.
-        complement_threshold: Up to which |r| two signals say different things.
-        target_threshold: From which |r| with the target on a signal says anything.
+        redundancy_threshold: Least |r| of two redundant signals.
+        complement_threshold: Greatest |r| between the signals of a complementary pair.
+        target_threshold: Least |r| with the target of both signals of a complementary pair.
         min_finite_ratio: The least share of finite values of a healthy column.
-        min_std: What the standard deviation of a healthy column is above.
-        sample: How many rows of each table to look at; all, if null.
-        seed: What decides which.
+        min_std: A healthy column has a standard deviation above this.
+        sample: Number of rows of each table to look at; all, if null.
+        seed: Random seed of the sample.
     """
 
     target: str | None = None

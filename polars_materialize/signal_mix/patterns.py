@@ -64,6 +64,16 @@ def matches(pattern: str, name: str) -> bool:
     return any(_begins(word, parts[start:]) for start in range(len(parts)))
 
 
+def begins(pattern: str, name: str) -> bool:
+    """Whether a column's name begins with the parts of a pattern.
+
+    Example:
+        >>> [begins("mos", name) for name in ("MOSChunk05", "mos2", "raw_mos", "mosquito_noise")]
+        [True, True, False, False]
+    """
+    return _begins("".join(parts_of(pattern)), parts_of(name))
+
+
 def _begins(word: str, parts: tuple[str, ...]) -> bool:
     """Whether some first parts, written as one, are the word."""
     joined = ""

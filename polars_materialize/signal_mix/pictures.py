@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from polars_materialize.signal_mix.text import cut, label
+
 if TYPE_CHECKING:
     from polars_materialize.signal_mix.reports import HeatMap, TableReport
 
@@ -36,9 +38,9 @@ def draw_heat_map(heat_map: HeatMap) -> str:
         parts.append(f'<text x="{LABEL - 4}" y="{middle}" text-anchor="end">{text}</text>')
         parts.append(f'<text transform="translate({middle} {LABEL - 4}) rotate(-90)">{text}</text>')
     for i, row in enumerate(heat_map.pearson):
-        parts.append(_square(i, i, 1.0, f"{names[i]}"))
+        parts.append(_square(i, i, 1.0, label(names[i])))
         for j, r in enumerate(row):
-            tip = f"{names[i]} and {names[j]}: {'no r' if r is None else f'{r:.2f}'}"
+            tip = f"{label(names[i])} and {label(names[j])}: {'no r' if r is None else f'{r:.2f}'}"
             parts.append(_square(i, j, r, tip))
             parts.append(_square(j, i, r, tip))
     parts.append("</svg>")
@@ -100,29 +102,16 @@ def _bar(y: int, middle: int, bar: tuple[str, str, float | None, float | None]) 
     if pearson is not None:
         left = middle + min(0.0, pearson) * unit
         kind = "plus" if pearson > 0 else "minus"
-        tip = escape(f"{column}: Pearson {pearson:.3f}")
+        tip = escape(f"{label(column)}: Pearson {pearson:.3f}")
         parts.append(
             f'<rect class="{kind}" x="{left:.1f}" y="{y + 3}" width="{abs(pearson) * unit:.1f}" '
             f'height="{BAR - 6}"><title>{tip}</title></rect>'
         )
     if spearman is not None:
         x = middle + spearman * unit
-        tip = escape(f"{column}: Spearman {spearman:.3f}")
+        tip = escape(f"{label(column)}: Spearman {spearman:.3f}")
         parts.append(
             f'<line class="rank" x1="{x:.1f}" x2="{x:.1f}" y1="{y + 1}" y2="{y + BAR - 1}">'
             f"<title>{tip}</title></line>"
         )
     return "".join(parts)
-
-
-def cut(name: str, most: int = 30) -> str:
-    """A name that fits beside a picture.
-
-    Example:
-        >>> cut("second_opinion_a_scorer_with_a_long_name_score")
-        'second_opinio…_long_name_score'
-    """
-    if len(name) <= most:
-        return name
-    half = (most - 2) // 2
-    return f"{name[: half - 1]}…{name[-half - 2 :]}"

@@ -9,6 +9,9 @@ import msgspec
 
 SCHEMA = "signal-mix-audit-v1"
 
+DIGITS = 12
+"""Decimals of correlations; what is behind them differs between processors."""
+
 
 class ColumnStats(msgspec.Struct, frozen=True):
     """The finite values of a column: how many, their share of the rows, mean, spread (n - 1) and range."""
@@ -29,9 +32,8 @@ class FamilyHealth(msgspec.Struct, frozen=True):
         label: What people call the family.
         question: What its signals answer.
         matched_columns: The columns that belong to it by name.
-        numeric_columns: Those of them that hold numbers of it.
+        numeric_columns: Those of them that are signals; neither the target nor other opinions are.
         healthy_columns: Those of them with enough finite values, and some spread.
-        healthy_signals: Those of them that are signals; the target may cover a family, but explains nothing.
         candidate_metrics: What could be computed to cover it.
         recommendation: What to do if it is not covered.
     """
@@ -42,7 +44,6 @@ class FamilyHealth(msgspec.Struct, frozen=True):
     matched_columns: list[str]
     numeric_columns: list[str]
     healthy_columns: list[str]
-    healthy_signals: list[str]
     candidate_metrics: list[str]
     recommendation: str
 
@@ -114,10 +115,21 @@ class Cluster(msgspec.Struct, frozen=True):
 
 
 class Leak(msgspec.Struct, frozen=True):
-    """A column that is made from the target, and why it is taken for one."""
+    """A column that is made from the target or is another opinion, and so no signal.
+
+    Attributes:
+        column: The column.
+        reason: Why it is taken for one.
+        pearson: r with the target.
+        spearman: Its rho, likewise.
+        n: The rows of both.
+    """
 
     column: str
     reason: str
+    pearson: float | None
+    spearman: float | None
+    n: int
 
 
 class HeatMap(msgspec.Struct, frozen=True):
@@ -148,7 +160,7 @@ class TableReport(msgspec.Struct, frozen=True, kw_only=True):
         numeric_columns: The columns that hold numbers.
         signal_columns: Those that are signals.
         excluded_columns: Every other column, and why it is no signal.
-        leakage_columns: Columns that are made from the target.
+        leakage_columns: Columns that are made from the target, and other opinions.
         constant_columns: Signals with one value only, which correlate with nothing.
         unmatched_columns: Signals of no family.
         family_columns: The columns of each family, by name.
@@ -228,7 +240,6 @@ class TableChanges(msgspec.Struct, frozen=True, kw_only=True):
         target_after: Its target now.
         newly_covered: Families that are covered now and were not.
         no_longer_covered: Families that were covered and are not now.
-        newly_signalled: Families with a healthy signal now, and none then: a scorer beside a target, say.
         status_changes: Every family whose status changed.
         signals_added: Signals that were not there.
         signals_removed: Signals that are not there any more.
@@ -244,7 +255,6 @@ class TableChanges(msgspec.Struct, frozen=True, kw_only=True):
     target_after: str | None
     newly_covered: list[str]
     no_longer_covered: list[str]
-    newly_signalled: list[str]
     status_changes: list[StatusChange]
     signals_added: list[str]
     signals_removed: list[str]

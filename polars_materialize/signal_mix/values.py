@@ -3,6 +3,7 @@
 A block has one row a column and one column a table row. Blocks have a fixed number of table rows, so that
 sums over them have the same last bits in every run. A table whose numbers fit into `KEPT_BYTES` is read
 once and kept. A larger one is read anew, by columns and by rows, which is what scanned Parquet is made for.
+Columns that float64 cannot hold are read less their least value; see `exact`.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from polars_materialize.errors import MaterializeError, TableError
-from polars_materialize.stores import in_one_line
+from polars_materialize.errors import MaterializeError
+from polars_materialize.signal_mix.exact import can_exceed, find_exact, order, to_float
+from polars_materialize.tables.failures import FAILURES, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
+
+    from polars_materialize.signal_mix.exact import Exact
 
     Floats = npt.NDArray[np.float64]
 
@@ -43,6 +47,7 @@ class Values:
     Attributes:
         columns: Their names.
         rows: The table's rows.
+        exact: The columns that are read less an offset, by number.
     """
 
     def __init__(self, frame: pl.LazyFrame, columns: Sequence[str], label: str) -> None:
@@ -54,10 +59,11 @@ class Values:
             label: What to call the table in an error.
         """
         self.columns = list(columns)
-        self.rows = count_rows(frame, label)
         self._frame = frame
         self._label = label
         self._kept: list[Floats] | None = None
+        self.rows, exact = _survey(frame, self.columns, label)
+        self.exact = {place: exact[name] for place, name in enumerate(self.columns) if name in exact}
         if 8 * self.rows * len(self.columns) <= KEPT_BYTES:
             self._kept = list(self._read(range(len(self.columns))))
 
@@ -80,8 +86,17 @@ class Values:
             group = wanted[start : start + at_once]
             names = [self.columns[index] for index in group]
             frame = collect(self._frame.select(names), self._label)
-            for index, name in zip(group, names, strict=True):
-                yield index, _block(frame.select(name))[0]
+            for index in group:
+                yield index, self._block(frame, [index])[0]
+
+    def series(self, index: int) -> pl.Series:
+        """A whole column as it is."""
+        name = self.columns[index]
+        return collect(self._frame.select(name), self._label)[name]
+
+    def order(self, index: int) -> Floats:
+        """What ranks a column that is read less an offset, without rounding."""
+        return order(self.series(index))
 
     def _read(self, wanted: Sequence[int]) -> Iterator[Floats]:
         """Blocks of some columns, each with the same number of rows but for the last."""
@@ -100,11 +115,18 @@ class Values:
                 continue
             joined = pl.concat(waiting)
             for start in range(0, rows - height + 1, height):
-                yield _block(joined.slice(start, height))
+                yield self._block(joined.slice(start, height), wanted)
             waiting = [joined.slice(rows - rows % height)]
             rows %= height
         if rows:
-            yield _block(pl.concat(waiting))
+            yield self._block(pl.concat(waiting), wanted)
+
+    def _block(self, frame: pl.DataFrame, wanted: Sequence[int]) -> Floats:
+        # Polars makes NaN of null here.
+        numbers = frame.select(to_float(self.columns[i], self.exact.get(i)) for i in wanted).to_numpy()
+        block: Floats = np.ascontiguousarray(numbers.T)
+        infinite = np.isinf(block)
+        return np.where(infinite, np.nan, block) if infinite.any() else block
 
 
 def _can_slice(frame: pl.LazyFrame) -> bool:
@@ -134,8 +156,8 @@ def _batches(frame: pl.LazyFrame, height: int, label: str) -> Iterator[pl.DataFr
             batch = next(batches, None)
         except MaterializeError:
             raise
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-            raise TableError(label, f"cannot be read: {in_one_line(error)}") from None
+        except FAILURES as error:
+            raise unreadable(label, error) from None
         if batch is None:
             return
         yield batch
@@ -151,16 +173,22 @@ def collect(frame: pl.LazyFrame, label: str) -> pl.DataFrame:
         return frame.collect()
     except MaterializeError:
         raise
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise TableError(label, f"cannot be read: {in_one_line(error)}") from None
+    except FAILURES as error:
+        raise unreadable(label, error) from None
 
 
-def _block(frame: pl.DataFrame) -> Floats:
-    # Polars makes NaN of null here.
-    numbers = frame.select(pl.all().cast(pl.Float64)).to_numpy()
-    block: Floats = np.ascontiguousarray(numbers.T)
-    infinite = np.isinf(block)
-    return np.where(infinite, np.nan, block) if infinite.any() else block
+def _survey(frame: pl.LazyFrame, columns: Sequence[str], label: str) -> tuple[int, dict[str, Exact]]:
+    """The rows of a table, and the columns that float64 cannot hold."""
+    schema = frame.collect_schema()
+    asked = [name for name in columns if can_exceed(schema[name])]
+    steps = [pl.col(name).to_physical() for name in asked]
+    ranges = [
+        *(column.min().alias(f"{place} low") for place, column in enumerate(steps)),
+        *(column.max().alias(f"{place} high") for place, column in enumerate(steps)),
+    ]
+    rows, *found = collect(frame.select(pl.len().alias("rows"), *ranges), label).row(0)
+    pairs = zip(found[: len(asked)], found[len(asked) :], strict=True)
+    return int(rows), find_exact(dict(zip(asked, pairs, strict=True)), schema)
 
 
 def count_rows(frame: pl.LazyFrame, label: str) -> int:
