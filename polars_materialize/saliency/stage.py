@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from polars_materialize.errors import ExtraError
-from polars_materialize.saliency.clips import ClipError, file_state
+from polars_materialize.saliency.clips import ClipError, Tags, changed_words, file_state
 from polars_materialize.saliency.raw import read_raw
 from polars_materialize.saliency.reducers import moments, reducer
 from polars_materialize.saliency.spectral import SpectralResidual
@@ -238,8 +238,7 @@ class Stage:
                 ahead.append((planes, pool.submit(self.model.mask, planes)))
                 frames += 1
                 if size is not None and planes.size != size:
-                    changed = f"changes from {_by(size)} to {_by(planes.size)} in its {frames}. frame"
-                    raise ClipError("decode-failed", changed)
+                    raise ClipError("decode-failed", changed_words(size, planes.size, frames))
                 size, stored = planes.size, planes.stored
                 if len(ahead) > self.workers:
                     reduce_next()
@@ -385,7 +384,3 @@ class Watch:
     def _seconds(self) -> float:
         since = self._since
         return self._taken_s + (0.0 if since is None else time.monotonic() - since)
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
