@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from polars_materialize.joins import Evidence, Plan
     from polars_materialize.provenance import Described
+    from polars_materialize.saliency_hashes import ClipHashes
     from polars_materialize.stores import Place, StorageOptions
     from polars_materialize.tables import File, Table
 
@@ -156,6 +157,7 @@ class Part(Generic[AnyPlan, AnyEvidence, Audit]):
         plan: Plans the join, from the feature table's schema; reads the evidence.
         audit: What to say of it, but for its provenance, which comes later.
         versions: The versions of what only this kind of evidence uses.
+        clips: The files that are known only when the table has been read.
     """
 
     role: str
@@ -166,6 +168,7 @@ class Part(Generic[AnyPlan, AnyEvidence, Audit]):
     plan: Callable[[pl.Schema], AnyPlan]
     audit: Callable[[AnyPlan, AnyEvidence], Audit]
     versions: Callable[[AnyPlan], Mapping[str, str]] = field(default=lambda _: {})
+    clips: ClipHashes | None = None
 
 
 AnyPart = Part[Any, Any, Any]
@@ -294,10 +297,14 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
         footer = run.audit(audits, {}, shards)
         outputs.write(joined, {FOOTER_KEY: reports.to_json(footer).decode()})
         inputs.refuse_changed()
+        clips = [part.clips for part in run.parts if part.clips is not None]
+        for watched in clips:
+            watched.refuse_changed()
         if context.manifest is not None and inputs.described()["manifest"] != [context.manifest[0]]:
             raise InputChangedError.of(context.manifest[0]["path"])
         described = outputs.describe(hashed=context.hasher is not None)
-        provenance = _provenance(table, context, inputs, {run.target: described}, versions)
+        found = {"clips": one.described() for one in clips}
+        provenance = _provenance(table, context, inputs, found, {run.target: described}, versions)
         if isinstance(described, list):
             shards = ShardCounts(read=len(features), written=len(described))
         audit = run.audit(audits, provenance, shards)
@@ -352,17 +359,18 @@ def _provenance(
     table: msgspec.Struct,
     context: Context,
     inputs: Inputs,
+    clips: Mapping[str, list[Described]],
     outputs: Mapping[str, Described | Sequence[Described]],
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
-    described = inputs.described()
+    described = {**inputs.described(), **clips}
     return run_provenance(
         entrypoint=context.entrypoint,
         argv=context.argv,
         args={name: value for name, value in builtins(table).items() if name != "id" or value},
         # The evidence may be many files, the other roles are one unless they are a glob.
         inputs={
-            role: files if role in {"scores", "labels"} or len(files) != 1 else files[0]
+            role: files if role in {"scores", "labels", "clips"} or len(files) != 1 else files[0]
             for role, files in described.items()
         },
         outputs=outputs,

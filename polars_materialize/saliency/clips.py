@@ -47,7 +47,7 @@ NOT_OPENED = (
 RAW_SUFFIX = ".yuv"
 """Raw video, 8-bit planar 4:2:0, which says nothing of its own geometry."""
 
-TOO_LARGE = re.compile(r"(?:Picture|Frame) size (\d{1,9})x(\d{1,9}) exceeds")
+TOO_LARGE = re.compile(r"(?:Picture|Frame) size (\d{1,9})x(\d{1,9}) (?:exceeds|is invalid)")
 """What decoders say of frames that are larger than they were told to decode."""
 
 MAX_PIXELS = 4096 * 2304

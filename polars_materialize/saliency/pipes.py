@@ -37,11 +37,13 @@ LEVELS = "level+info"
 """How much a program is to say, each line with how bad it is: errors, and what it says of frames."""
 
 _PLACE = r"(?:\[[^\]]* @ 0x[0-9a-f]+\] )*"
+_ADDRESS = re.compile(r"\[[^\]]* @ 0x[0-9a-f]+\] ")  # places in memory differ from run to run
 _FRAME = re.compile(_PLACE + r"\[info\] n: *\d+ .* fmt:(\S+) .*\bs:(\d{1,9})x(\d{1,9}) ")
 _COLOUR = re.compile(_PLACE + r"\[info\] color_range:(\S+) color_space:(\S+) .*\bcolor_trc:(\S+)")
 _SHOWINFO = "[Parsed_showinfo_"
-_CHATTER = re.compile(_PLACE + r"\[(?:warning|info|verbose|debug|trace)\] ")
-_LEVEL = re.compile(r"\[(?:panic|fatal|error)\] ")
+_LEVEL = re.compile(f"({_PLACE})" + r"\[(panic|fatal|error|warning|info|verbose|debug|trace)\] ")
+_OWN = re.compile(r"\[(?:(?:vist|vost|vf|out|fc|ist|ost)#|AVFilterGraph)")
+"""How lines begin that the program says of its own parts, after what the decoder has said; in no fixed order."""
 
 
 class Said:
@@ -57,7 +59,10 @@ class Said:
         self.frames: list[tuple[int, int]] = []
         self.tags: Tags | None = None
         self._pix_fmt: str | None = None
-        self._words = ""
+        self._decoders: dict[str, None] = {}
+        self._own: dict[str, None] = {}
+        self._size = 0
+        self._level = "error"
         self._rest = b""
 
     def feed(self, piece: bytes) -> None:
@@ -68,19 +73,27 @@ class Said:
             self._hear(line[:LINE].decode(errors="replace"))
 
     def words(self) -> str:
-        """What it said of errors."""
-        return self._words.strip()
+        """What it said of errors: the decoder's words, each once, or else the program's first."""
+        return "\n".join(self._decoders or list(self._own)[:1])
 
     def _hear(self, line: str) -> None:
         if not line.startswith(_SHOWINFO):
-            if not _CHATTER.match(line) and len(self._words) < WORDS:
-                self._words += _LEVEL.sub("", line)[: WORDS - len(self._words)] + "\n"
+            self._hear_words(line)
         elif (found := _FRAME.match(line)) is not None:
             self.frames.append((int(found[2]), int(found[3])))
             self._pix_fmt = self._pix_fmt or found[1]
         elif self.tags is None and (found := _COLOUR.match(line)) is not None:
             space, transfer, span = (None if x == "unknown" else x for x in (found[2], found[3], found[1]))
             self.tags = Tags(self._pix_fmt, space, transfer, span)
+
+    def _hear_words(self, line: str) -> None:
+        found = _LEVEL.match(line)
+        if found is not None:  # a line that does not say it goes on with the one before
+            self._level, line = found[2], found[1] + line[found.end() :]
+        if self._level in {"panic", "fatal", "error"} and line.strip() and self._size < WORDS:
+            line = line[: WORDS - self._size]
+            self._size += len(line)
+            (self._own if _OWN.match(line) else self._decoders)[_ADDRESS.sub("", line)] = None
 
 
 @contextmanager
@@ -144,7 +157,6 @@ def own_words(words: str, command: object) -> str:
     """The program's own words, without the place of the file on this machine."""
     if "not on whitelist" in words:
         return NOT_OPENED
-    words = re.sub(r"\[[^\]]* @ 0x[0-9a-f]+\] ", "", words)  # places in memory differ from run to run
     for argument in command if isinstance(command, list) else []:
         if str(argument).startswith("file:"):
             words = words.replace(str(argument), "the clip").replace(str(argument)[5:], "the clip")
