@@ -195,18 +195,18 @@ def shown_for(times: Sequence[int], duration: int | None) -> int:
 
 
 def missing_s(rate: Fraction | None) -> float:
-    """How long before a moment a clip may end until it counts as cut off, if its decoder complains, in seconds.
+    """How long the last frame of a clip is shown, in seconds, if its decoder complains.
 
-    The last frame of a whole clip may be shown for long, and nobody complains then.
+    The last frame of a whole clip may be shown for longer, and nobody complains then.
 
     Args:
         rate: How many frames a second the clip has on average, if that is known.
 
     Example:
         >>> missing_s(Fraction(25)), missing_s(None), missing_s(Fraction(1, 10))
-        (0.08, 1.0, 1.0)
+        (0.04, 1.0, 1.0)
     """
-    return min(1.0, float(2 / rate)) if rate else 1.0
+    return min(1.0, float(1 / rate)) if rate else 1.0
 
 
 def missing_words(words: str) -> str:

@@ -34,7 +34,7 @@ from polars_materialize.saliency.clips import (
     still_format,
     take_first,
 )
-from polars_materialize.saliency.pixels import as_tagged, filters_of, limited, turns
+from polars_materialize.saliency.pixels import YUV_FILTERS, as_tagged, filters_of, limited, turns
 from polars_materialize.saliency.raw import sampled
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def _sought(
                 shown, ahead = ahead, next(frames, None)
         if shown is None:
             continue
-        if ahead is None and moment - shown.pts > missing and said.last():
+        if ahead is None and moment - shown.pts >= missing and said.last():
             # The last frame of a whole clip may be shown for long; a clip that was cut off says so.
             raise ClipError("decode-failed", missing_words(said.last()))
         reached = shown.pts if reached is None else max(reached, shown.pts)
@@ -333,16 +333,19 @@ class _Converter:
         planes = Planes(y, u, v, stored=(frame.width, frame.height), tags=tags)
         return limited(planes) if plain.color_range == FULL_RANGE else planes
 
-    def _converted(self, frame: Any, filters: tuple[str, ...]) -> Any:
-        if frame.format.name == "yuv420p" and not filters:
+    def _converted(self, frame: Any, turning: tuple[str, ...]) -> Any:
+        if frame.format.name == "yuv420p" and not turning:
             return frame
         source = (
             f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1:pixel_aspect=1/1:"
             f"colorspace={int(frame.colorspace)}:range={int(frame.color_range)}"
         )
-        if self._kind != (source, filters):
-            self._graph = _graph(source, [*filters, *filters_of(frame.format.name).split(",")])
-            self._kind = source, filters
+        if self._kind != (source, turning):
+            converting = filters_of(frame.format.name).split(",")
+            # The program turns first; but what its `format` needs is done where the formats first differ.
+            filters = (*converting, *turning) if converting == [YUV_FILTERS] else (*turning, *converting)
+            self._graph = _graph(source, filters)
+            self._kind = source, turning
         self._graph.push(frame)
         return self._graph.pull()
 

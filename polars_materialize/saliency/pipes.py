@@ -52,12 +52,14 @@ class Said:
     Attributes:
         frames: Of each frame its width and height, as the filter `showinfo` sees it.
         tags: What the first frame says of its pixels; none until it is known.
+        turned: Whether a frame asks to be turned or mirrored.
     """
 
     def __init__(self) -> None:
         """Begins with nothing."""
         self.frames: list[tuple[int, int]] = []
         self.tags: Tags | None = None
+        self.turned = False
         self._pix_fmt: str | None = None
         self._decoders: dict[str, None] = {}
         self._own: dict[str, None] = {}
@@ -79,6 +81,8 @@ class Said:
     def _hear(self, line: str) -> None:
         if not line.startswith(_SHOWINFO):
             self._hear_words(line)
+        elif "displaymatrix" in line:
+            self.turned = True
         elif (found := _FRAME.match(line)) is not None:
             self.frames.append((int(found[2]), int(found[3])))
             self._pix_fmt = self._pix_fmt or found[1]

@@ -168,7 +168,7 @@ class _Reader:
         self._programs = programs
         self._check = check
         self._still = still_format(clip.path)
-        self._filters = None if programs.shows else UNKNOWN
+        self._kind = None if programs.shows else _Kind(UNKNOWN)
 
     def first(self) -> Iterator[Planes]:
         """The first frames."""
@@ -182,8 +182,8 @@ class _Reader:
         duration = shown_for(found.times, found.duration)
         moments = evenly(sampling.max_frames, sampling.frame_samples)
         wanted = [found.times[0] + moment * duration // sampling.max_frames for moment in moments]
-        cut_off = missing_s(found.rate) / found.unit
-        if found.words and wanted[-1] - found.times[-1] > cut_off:
+        shown_last = missing_s(found.rate) / found.unit
+        if found.words and (not found.duration or wanted[-1] - found.times[-1] >= shown_last):
             raise ClipError("decode-failed", missing_words(found.words))
         shown = list(dict.fromkeys(bisect.bisect_right(found.times, moment) - 1 for moment in wanted))
         if not found.indexed:
@@ -229,11 +229,11 @@ class _Reader:
         return found
 
     def _frames(self, amount: Sequence[str], *, seek: Sequence[str] = (), filters: str = "") -> Iterator[Planes]:
-        """Frames as the program writes them; asked for again if other filters are needed."""
+        """Frames as the program writes them; asked for again if the first says that they are RGB, or turned."""
+        known = self._kind is not None
         frames = self._written(amount, seek, filters)
-        known = self._filters
         for planes in frames:
-            if known is None and self._filters != YUV_FILTERS:
+            if not known and self._kind is not None and self._kind.again:
                 frames.close()
                 yield from self._written(amount, seek, filters)
                 return
@@ -242,11 +242,17 @@ class _Reader:
     def _written(
         self, amount: Sequence[str], seek: Sequence[str], filters: str
     ) -> Generator[Planes, None, None]:
-        """Frames as the program writes them: YUV4MPEG2, which says its own geometry."""
-        chain = filters + self._programs.shows + (self._filters or YUV_FILTERS)
+        """Frames as the program writes them: YUV4MPEG2, which says its own geometry.
+
+        As long as nothing is known of the clip its pictures are not turned, and a `scale` of its own stands
+        behind what says their format: else the program may change that format before.
+        """
+        chain = filters + self._programs.shows
+        chain += f"scale,{YUV_FILTERS}" if self._kind is None else self._kind.filters
         command = [
             self._programs.ffmpeg,
             *("-hide_banner", "-nostdin", "-nostats", "-v", LEVELS, "-threads", "1"),
+            *(["-noautorotate"] if self._kind is None else []),
             *self._input(),
             *seek,
             *("-i", _url(self._clip), "-map", "0:V:0", *amount, *self._programs.all_frames),
@@ -268,8 +274,6 @@ class _Reader:
             raise ClipError("decode-failed", "the program wrote no width and height")
         width, height = map(int, found.groups())
         self._sampling.refuse_large(width, height)
-        full = b" XCOLORRANGE=FULL" in head or self._filters == KEEPING
-        told = full or b" XCOLORRANGE=" in head
         count = 0
         while stream.line().startswith(b"FRAME"):
             content = stream.read(frame_bytes(width, height))
@@ -277,9 +281,11 @@ class _Reader:
             count += 1
             if size != (width, height):  # the program scales it to the size of the first
                 raise ClipError("decode-failed", changed_words((width, height), size, count))
+            if self._kind is None:
+                self._kind = _kind(said, size, told=b" XCOLORRANGE=" in head)
             planes = split_planes(np.frombuffer(content, np.uint8), width, height)
-            planes = replace(planes, tags=as_tagged(said.tags or Tags()))
-            self._filters = self._filters or _filters(planes.tags, told=told)
+            planes = replace(planes, tags=self._kind.tags, stored=self._kind.stored or size)
+            full = b" XCOLORRANGE=FULL" in head or self._kind.filters == KEEPING
             yield limited(planes) if full else planes
 
     def _input(self) -> list[str]:
@@ -290,16 +296,37 @@ class _Reader:
         return [*(text for name, value in options.items() for text in (f"-{name}", value)), *forced]
 
 
-def _filters(tags: Tags, *, told: bool) -> str:
-    """The filters for a clip with these tags.
+@dataclass(frozen=True)
+class _Kind:
+    """What the first frame of a clip says, and what to do with it.
+
+    Attributes:
+        filters: What makes 4:2:0 of it.
+        tags: What it says of its pixels.
+        stored: Its width and height before it is turned, if that is known.
+        again: Whether it has to be asked for again.
+    """
+
+    filters: str
+    tags: Tags = Tags()
+    stored: tuple[int, int] | None = None
+    again: bool = False
+
+
+def _kind(said: Said, size: tuple[int, int], *, told: bool) -> _Kind:
+    """What the first frame of a clip says, and what to do with it.
 
     Args:
-        tags: What the clip says of its pixels.
+        said: What the program says of it.
+        size: Its width and height.
         told: Whether this `ffmpeg` says of what it writes whether it is of full range.
     """
-    if tags.range == "pc" and tags.matrix != "gbr" and not told and not (tags.pix_fmt or "").startswith(GREY):
-        return KEEPING
-    return filters_of(tags.pix_fmt or "")
+    tags = as_tagged(said.tags or Tags())
+    name = tags.pix_fmt or ""
+    filters = filters_of(name)
+    if tags.range == "pc" and not told and filters == YUV_FILTERS and not name.startswith(GREY):
+        filters = KEEPING
+    return _Kind(filters, tags, size, again=said.turned or filters != YUV_FILTERS)
 
 
 def _probed(found: Any, words: str) -> _Probed:
