@@ -58,7 +58,7 @@ SALIENCY_HELP = {
     "ffmpeg_bin": "An ffmpeg program to decode with; else PyAV, in process.",
     "ffprobe_bin": "An ffprobe program, which uniform needs beside --ffmpeg-bin.",
     "model_path": "An ONNX network; else the spectral residual, which needs none.",
-    "model_id": "What to call it; else the file's stem, or spectral_residual.",
+    "model_id": "What to call the network; else its file's stem.",
     "max_frames": "How many frames of a clip are considered at most.",
     "frame_samples": "How many of those are measured at most.",
     "frame_selection": "Which frames are considered: the first, or some spread over the clip.",
@@ -72,6 +72,9 @@ SALIENCY_HELP = {
     "default_width": "The width of raw video whose row says none.",
     "default_height": "The height likewise.",
     "decode_timeout_s": "How long decoding one clip may take, in seconds.",
+    "max_pixels": "How many pixels a frame may have; clips with larger frames are model-failed.",
+    "matrix": "The matrix that makes RGB of YUV: bt709, or as-tagged, the one that a clip is tagged with.",
+    "hash_clips": "Hash clips for the audit, beside decoding.",
 }
 
 
@@ -98,6 +101,7 @@ def struct_options(
             kind: dict[str, Any] = {"help": texts[field.name], "default": field.default}
             if hints[field.name] is bool:
                 kind["is_flag"] = True
+                flag += f"/--no-{flag[2:]}" if field.default else ""
             elif get_origin(hints[field.name]) is Literal:
                 kind |= {"type": click.Choice(get_args(hints[field.name])), "show_default": True}
             elif field.default is not None:

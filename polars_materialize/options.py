@@ -19,6 +19,7 @@ from polars_materialize.formats import Duplicates, KeyNormalize, LabelFormat, Po
 Policy = Literal["mark", "drop", "fail"]
 FrameSelection = Literal["first", "uniform"]
 TemporalAggregator = Literal["mean", "ema", "max", "motion-weighted"]
+Matrix = Literal["bt709", "as-tagged"]
 
 
 class ScoreOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -267,7 +268,7 @@ class SaliencyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         ffmpeg_bin: The `ffmpeg` program to decode with; else PyAV, in process.
         ffprobe_bin: The `ffprobe` program, which `uniform` needs beside `ffmpeg_bin`.
         model_path: The ONNX network; else the spectral residual, which needs none.
-        model_id: What to call it; else the model file's stem, or `spectral_residual`.
+        model_id: What to call it; else the model file's stem. Without a model only `spectral_residual`.
         max_frames: How many frames of a clip are considered at most.
         frame_samples: How many of those are measured at most.
         frame_selection: Which frames are considered: the `first`, or `uniform`, spread over the clip.
@@ -281,6 +282,9 @@ class SaliencyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         default_width: The width of raw video whose row says none; 0 for unknown.
         default_height: The height likewise.
         decode_timeout_s: How long decoding one clip may take, in seconds.
+        max_pixels: How many pixels a frame may have; clips with larger frames are `model-failed`.
+        matrix: The matrix that makes RGB of YUV: `bt709`, or `as-tagged`, the one that a clip is tagged with.
+        hash_clips: Whether clips are hashed for the audit.
     """
 
     path_column: str = "src"
@@ -304,6 +308,9 @@ class SaliencyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     default_width: int = 0
     default_height: int = 0
     decode_timeout_s: float = 300.0
+    max_pixels: int = 9_437_184
+    matrix: Matrix = "bt709"
+    hash_clips: bool = True
 
     def __post_init__(self) -> None:
         """Refuses fields of a wrong type.

@@ -301,21 +301,55 @@ class ClipFailure(msgspec.Struct, frozen=True):
     rows: int
 
 
+class RowCounts(msgspec.Struct, frozen=True):
+    """How many rows became what.
+
+    Attributes:
+        total: All rows.
+        ok: Rows whose clip was measured.
+        skipped_existing: Rows that had both values already.
+        failed: Rows without a result.
+    """
+
+    total: int
+    ok: int
+    skipped_existing: int
+    failed: int
+
+
+class OtherTags(msgspec.Struct, frozen=True):
+    """How many measured clips are tagged with something else than was assumed of them.
+
+    Attributes:
+        clips: The clips, each once.
+        matrix: Clips by the tag of their matrix, where RGB was made by another one.
+        transfer: Clips by the tag of their transfer function, where that is PQ or HLG, which nothing undoes.
+    """
+
+    clips: int
+    matrix: dict[str, int]
+    transfer: dict[str, int]
+
+
 class SaliencyAudit(Shown, msgspec.Struct, frozen=True, kw_only=True):
     """What adding saliency to one table did; counts are of rows unless they say otherwise.
 
     Attributes:
         schema: The kind of the report.
+        table_id: The table's name in its batch; none in a run of one table.
+        batch_manifest: The manifest of the batch; none likewise.
         input: The table, as the user wrote its path.
         output: The table that was written.
         config: Every effective option.
         model_id: What the model is called.
+        summary: The next four counts, as reports of batches have them.
         total: All rows.
         ok: Rows whose clip was measured.
         skipped_existing: Rows that had both values already.
         failed: Rows without a result.
         statuses: Rows by status.
         clips: The distinct clips.
+        other_tags: The clips whose tags differ from what was assumed.
         geometry_mismatch_rows: Rows that give a clip another geometry than its own, which was taken.
         failures: The first of the clips without a result.
         run_provenance: Inputs and outputs with their hashes, options, versions.
@@ -326,16 +360,20 @@ class SaliencyAudit(Shown, msgspec.Struct, frozen=True, kw_only=True):
     """
 
     schema: str = "saliency-materializer-audit-v1"
+    table_id: str | None = None
+    batch_manifest: str | None = None
     input: str
     output: str
     config: dict[str, Any]
     model_id: str
+    summary: RowCounts
     total: int
     ok: int
     skipped_existing: int
     failed: int
     statuses: dict[str, int]
     clips: ClipCounts
+    other_tags: OtherTags
     geometry_mismatch_rows: int
     failures: list[ClipFailure]
     run_provenance: dict[str, Any]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from polars_materialize.joins import Evidence, Plan
     from polars_materialize.provenance import Base, Described
+    from polars_materialize.saliency_hashes import ClipHashes
     from polars_materialize.stores import Place, StorageOptions
     from polars_materialize.tables import File, Table
 
@@ -167,6 +168,7 @@ class Part(Generic[AnyPlan, AnyEvidence, Audit]):
         plan: Plans the join, from the feature table's schema; reads the evidence.
         audit: What to say of it, but for its provenance, which comes later.
         versions: The versions of what only this kind of evidence uses.
+        clips: The files that are known only when the table has been read.
     """
 
     role: str
@@ -177,6 +179,7 @@ class Part(Generic[AnyPlan, AnyEvidence, Audit]):
     plan: Callable[[pl.Schema], AnyPlan]
     audit: Callable[[AnyPlan, AnyEvidence], Audit]
     versions: Callable[[AnyPlan], Mapping[str, str]] = field(default=lambda _: {})
+    clips: ClipHashes | None = None
 
 
 AnyPart = Part[Any, Any, Any]
@@ -311,9 +314,14 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
         if sent:
             outputs.stage(stack)
 
+        clips = [part.clips for part in run.parts if part.clips is not None]
+
         def audit_of(described: Described | list[Described], argv: Sequence[str] = ()) -> Audit:
             count = ShardCounts(len(features), len(described) if isinstance(described, list) else 1)
-            provenance = _provenance(table, context, inputs, {run.target: described}, versions, argv=argv)
+            found = inputs.described()
+            for one in clips:
+                found["clips"] = one.described()
+            provenance = _provenance(table, context, found, {run.target: described}, versions, argv=argv)
             return run.audit(audits, {"run_provenance": provenance, "shards": count, **columns})
 
         context.say("writing")
@@ -321,6 +329,8 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
         # line, so that a table is the same however its run was started.
         outputs.write(joined, lambda: audit_of(outputs.expected()))
         inputs.refuse_changed()
+        for watched in clips:
+            watched.refuse_changed()
         if context.manifest is not None and inputs.described()["manifest"] != [context.manifest[0]]:
             raise InputChangedError.of(context.manifest[0]["path"])
         # Nobody would see the hash of what the command line writes without an audit.
@@ -378,21 +388,20 @@ def _refuse_as_inputs(written: Iterable[tuple[str, Place]], readers: Readers) ->
 def _provenance(
     table: msgspec.Struct,
     context: Context,
-    inputs: Inputs,
+    inputs: Mapping[str, list[Described]],
     outputs: Mapping[str, Described | Sequence[Described]],
     versions: Mapping[str, str],
     *,
     argv: Sequence[str],
 ) -> dict[str, Any]:
-    described = inputs.described()
     return run_provenance(
         entrypoint=context.entrypoint,
         argv=argv,
         args={name: value for name, value in builtins(table).items() if name != "id" or value},
         # The evidence may be many files, the other roles are one unless they are a glob.
         inputs={
-            role: files if role in {"scores", "labels"} or len(files) != 1 else files[0]
-            for role, files in described.items()
+            role: files if role in {"scores", "labels", "clips"} or len(files) != 1 else files[0]
+            for role, files in inputs.items()
         },
         outputs=outputs,
         others=versions,

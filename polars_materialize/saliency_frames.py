@@ -9,7 +9,7 @@ import polars as pl
 from polars_materialize.arguments import checked
 from polars_materialize.errors import no_panics
 from polars_materialize.joins import SOURCE, Frame, Guards, join
-from polars_materialize.saliency_joins import plan_saliency
+from polars_materialize.saliency_joins import TAGS, plan_saliency
 from polars_materialize.saliency_stages import VALUES, load_stage, make_options
 from polars_materialize.saliency_workers import divided
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
-    from polars_materialize.options import FrameSelection, TemporalAggregator
+    from polars_materialize.options import FrameSelection, Matrix, TemporalAggregator
 
     PathLike = str | os.PathLike[str]
     Progress = Callable[[int, int], None]
@@ -49,6 +49,8 @@ def add_saliency(
     default_width: int = 0,
     default_height: int = 0,
     decode_timeout_s: float = 300.0,
+    max_pixels: int = 9_437_184,
+    matrix: Matrix = "bt709",
     workers: int | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
@@ -76,7 +78,7 @@ def add_saliency(
         ffmpeg_bin: The `ffmpeg` program to decode with; else PyAV, in process.
         ffprobe_bin: The `ffprobe` program, which `uniform` needs beside `ffmpeg_bin`.
         model_path: An ONNX network that takes `[1, 3, H, W]` and gives a mask of that height and width.
-        model_id: What to call it; else the file's stem, or `spectral_residual`.
+        model_id: What to call it; else the file's stem. Without a network only `spectral_residual`.
         max_frames: How many frames of a clip are considered at most.
         frame_samples: How many of those are measured at most.
         frame_selection: The `first` frames, or `uniform`: those shown at moments spread over the clip.
@@ -90,6 +92,10 @@ def add_saliency(
         default_width: The width of raw video whose row says none; 0 for unknown.
         default_height: The height likewise.
         decode_timeout_s: How long decoding one clip may take, in seconds.
+        max_pixels: How many pixels a frame may have, 4096 x 2304 by default; clips with larger frames are
+            `model-failed`, before memory is taken for them.
+        matrix: The matrix that makes RGB of YUV: `bt709` whatever a clip says, or `as-tagged`: BT.601, BT.709
+            or BT.2020 as its stream is tagged, and BT.709 where it is not.
         workers: How many frames are worked on at a time; else as many as Polars has threads. It does not
             change results.
         executor: Measures clips by the workers of this `concurrent.futures.Executor`, such as `Jobs` or
@@ -140,6 +146,8 @@ def add_saliency(
         default_width=default_width,
         default_height=default_height,
         decode_timeout_s=decode_timeout_s,
+        max_pixels=max_pixels,
+        matrix=matrix,
     )
     stage = divided(load_stage(options, None, workers), options, None, executor)
     return join(
@@ -170,6 +178,8 @@ def measure_saliency(
     default_width: int = 0,
     default_height: int = 0,
     decode_timeout_s: float = 300.0,
+    max_pixels: int = 9_437_184,
+    matrix: Matrix = "bt709",
     workers: int | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
@@ -195,6 +205,8 @@ def measure_saliency(
         default_width: See `add_saliency`.
         default_height: See `add_saliency`.
         decode_timeout_s: See `add_saliency`.
+        max_pixels: See `add_saliency`.
+        matrix: See `add_saliency`.
         workers: See `add_saliency`.
         executor: See `add_saliency`.
         progress: See `add_saliency`.
@@ -203,7 +215,9 @@ def measure_saliency(
         One row for each distinct clip, by path: the path and, where `clips` has them, the width and height
         columns; `saliency_mean` and `saliency_var` (Float64), `saliency_status` (String), `saliency_message`
         (String: why there is no result, in the decoder's or the network's words), `saliency_frames` (Int64:
-        how many were measured), `saliency_model_id` and `saliency_aggregator` (String),
+        how many were measured); how the clip is tagged, null where it is not or has no result:
+        `saliency_pix_fmt`, `saliency_matrix`, `saliency_transfer` and `saliency_range` (String, in the
+        names of the `ffmpeg` program); `saliency_model_id` and `saliency_aggregator` (String),
         `saliency_ema_alpha` (Float64).
 
     Raises:
@@ -235,6 +249,8 @@ def measure_saliency(
         default_width=default_width,
         default_height=default_height,
         decode_timeout_s=decode_timeout_s,
+        max_pixels=max_pixels,
+        matrix=matrix,
     )
     stage = divided(load_stage(options, None, workers), options, None, executor)
     lf = clips.lazy()
@@ -251,6 +267,7 @@ def measure_saliency(
         saliency_status=pl.col("status"),
         saliency_message=pl.col("message"),
         saliency_frames=pl.col("frames"),
+        **{f"saliency_{tag}": pl.col(tag).cast(SOURCE) for tag in TAGS},
         saliency_model_id=pl.when(ok).then(pl.lit(plan.side.model_id)).cast(SOURCE),
         saliency_aggregator=pl.when(ok).then(pl.lit(options.temporal_aggregator)).cast(SOURCE),
         saliency_ema_alpha=pl.when(ok).then(pl.lit(options.ema_alpha)),

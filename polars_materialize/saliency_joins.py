@@ -24,8 +24,8 @@ from polars_materialize.errors import (
 )
 from polars_materialize.joins import SOURCE, sum_rows
 from polars_materialize.names import refuse_patterns, spare_names
-from polars_materialize.reports import ClipCounts, ClipFailure
-from polars_materialize.saliency_stages import VALUES
+from polars_materialize.reports import ClipCounts, ClipFailure, OtherTags
+from polars_materialize.saliency_stages import SPECTRAL_RESIDUAL, VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,12 +33,10 @@ if TYPE_CHECKING:
     from polars_materialize.options import SaliencyOptions
     from polars_materialize.saliency.clips import Clip
     from polars_materialize.saliency.stage import Result, Stage
+    from polars_materialize.saliency_hashes import ClipHashes
 
     PathLike = str | os.PathLike[str]
     Progress = Callable[[int, int], None]
-
-SPECTRAL_RESIDUAL = "spectral_residual"
-"""What the method without a network is called."""
 
 STATUSES = ("ok", "skipped-existing", "missing-source", "missing-geometry", "decode-failed", "model-failed")
 SHOWN = 50
@@ -242,6 +240,7 @@ class SaliencyEvidence:
         rows: How many rows of the table have each status.
         clips: How many clips have each.
         frames: How many frames were measured.
+        other_tags: The clips whose tags differ from what was assumed.
         geometry_mismatch_rows: Rows that give a clip another geometry than its own.
         failures: The clips without a result; the first of them.
         warnings: None; the failures say it all.
@@ -250,6 +249,7 @@ class SaliencyEvidence:
     frame: pl.DataFrame
     rows: dict[str, int]
     clips: ClipCounts
+    other_tags: OtherTags
     geometry_mismatch_rows: int
     failures: list[ClipFailure]
     warnings: tuple[str, ...] = ()
@@ -265,6 +265,7 @@ class SaliencyPlan:
         folders: What relative paths of clips are relative to, each to the one before.
         outputs: What will be written, which no clip may be.
         progress: Told how many clips are done, of how many.
+        hashes: What hashes the clips, if anything does.
     """
 
     side: SaliencySide
@@ -272,6 +273,7 @@ class SaliencyPlan:
     folders: tuple[Path, ...]
     outputs: tuple[Path, ...] = ()
     progress: Progress | None = None
+    hashes: ClipHashes | None = None
 
     def evidence(self, values: pl.DataFrame) -> SaliencyEvidence:
         """Measures the distinct clips of a table.
@@ -308,6 +310,7 @@ class SaliencyPlan:
                 failed=sum(clips.values()) - clips.get("ok", 0),
                 frames=int(results.unique("clip").get_column("frames").sum()),
             ),
+            other_tags=self._other_tags(results.unique("clip", maintain_order=True)),
             geometry_mismatch_rows=sum_rows(results.filter("mismatch")),
             failures=[
                 ClipFailure(path=path, status=status, message=message, rows=count)
@@ -320,7 +323,8 @@ class SaliencyPlan:
 
         Returns:
             `values` with `written`, `clip` (which of the files it is), `saliency_mean`, `saliency_var`,
-            `status`, `message`, `frames`, `width`, `height`, and whether its geometry is a `mismatch`.
+            `status`, `message`, `frames`, `width`, `height`, its tags, and whether its geometry is a
+            `mismatch`.
         """
         keys = [name for name in values.columns if name.startswith("key")]
         values = values.with_columns(written=pl.col("key0").cast(pl.String), **self._geometry())
@@ -329,18 +333,26 @@ class SaliencyPlan:
         jobs: dict[object, int] = {}
         clips: list[Clip] = []
         of: list[int] = []
-        for clip in self._clips(values):
+        named = list(self._clips(values))
+        for clip in named:
             real = _real(clip.path)
             if real in outputs:
                 raise OutputError(
                     f"{outputs[real]}: is also the clip {clip.written!r}; expected a file of its own"
                 )
-            identity = (real, clip.width, clip.height)
+            # A name that leads to no file is itself, whatever it could be tidied up to.
+            there = "\0" not in clip.path and os.path.exists(clip.path)  # noqa: PTH110 - as written
+            identity = (real if there else clip.path, clip.width, clip.height)
             if identity not in jobs:
                 jobs[identity] = len(clips)
                 clips.append(clip)
             of.append(jobs[identity])
+        if self.hashes is not None:
+            self.hashes.begin(named)
         results = self.stage.run(clips, self.progress) if clips else []
+        if self.hashes is not None:
+            ok = (clip for clip, place in zip(named, of, strict=True) if results[place].status == "ok")
+            self.hashes.measured(ok)
         found = pl.DataFrame(
             [_row(index, result) for index, result in enumerate(results)], schema=_FOUND, orient="row"
         )
@@ -360,6 +372,23 @@ class SaliencyPlan:
             pl.col("row_height") == pl.col("stored_height")
         )
         return joined.with_columns(mismatch=(said & ~shown & ~stored).fill_null(value=False))
+
+    def _other_tags(self, clips: pl.DataFrame) -> OtherTags:
+        """The clips whose tags differ from what was assumed of them."""
+        from polars_materialize.saliency.pixels import HDR, MATRICES  # noqa: PLC0415 - an extra
+
+        known = ["bt709", "gbr", *(MATRICES if self.side.options.matrix == "as-tagged" else ())]
+        matrix = (~pl.col("matrix").is_in(known)).fill_null(value=False)
+        transfer = pl.col("transfer").is_in(HDR).fill_null(value=False)
+
+        def by_tag(tag: str, differs: pl.Expr) -> dict[str, int]:
+            return dict(clips.filter(differs).group_by(tag).len().sort(tag).iter_rows())
+
+        return OtherTags(
+            clips=clips.filter(matrix | transfer).height,
+            matrix=by_tag("matrix", matrix),
+            transfer=by_tag("transfer", transfer),
+        )
 
     def _geometry(self) -> dict[str, pl.Expr]:
         """What rows say of their clip's width and height; 0 for nothing, -1 for nothing that could be one."""
@@ -398,6 +427,9 @@ class SaliencyPlan:
                 yield Clip(written, path)
 
 
+TAGS = ("pix_fmt", "matrix", "transfer", "range")
+"""What a clip says of its pixels, in the order of `Tags`."""
+
 _FOUND = {
     "clip": pl.Int64(),
     "saliency_mean": pl.Float64(),
@@ -409,6 +441,7 @@ _FOUND = {
     "height": pl.Int64(),
     "stored_width": pl.Int64(),
     "stored_height": pl.Int64(),
+    **dict.fromkeys(TAGS, pl.String()),
 }
 
 
@@ -422,7 +455,8 @@ def _real(path: str) -> str:
 
 def _row(index: int, result: Result) -> tuple[object, ...]:
     size, stored = result.size or (None, None), result.stored or (None, None)
-    return (index, result.mean, result.var, result.status, result.message, result.frames, *size, *stored)
+    tags = [getattr(result.tags, tag) for tag in TAGS]
+    return index, result.mean, result.var, result.status, result.message, result.frames, *size, *stored, *tags
 
 
 def plan_saliency(
@@ -434,6 +468,7 @@ def plan_saliency(
     base_dir: Path | None = None,
     outputs: Sequence[Path] = (),
     progress: Progress | None = None,
+    hashes: ClipHashes | None = None,
 ) -> SaliencyPlan:
     """Checks all that the table's schema alone can tell.
 
@@ -445,7 +480,9 @@ def plan_saliency(
         base_dir: What `root`, or else clips, are relative to.
         outputs: What will be written, which no clip may be.
         progress: Told how many clips are done, of how many.
+        hashes: What hashes the clips, if anything does.
     """
     folders = (base_dir, None if options.root is None else Path(options.root))
     found = tuple(folder for folder in folders if folder is not None)
-    return SaliencyPlan(SaliencySide.of(schema, options, table), stage, found, tuple(outputs), progress)
+    side = SaliencySide.of(schema, options, table)
+    return SaliencyPlan(side, stage, found, tuple(outputs), progress, hashes)

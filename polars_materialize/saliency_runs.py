@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from polars_materialize.arguments import checked
+from polars_materialize.errors import counted
 from polars_materialize.options import SaliencyOptions, SaliencyTable
-from polars_materialize.reports import SaliencyAudit
+from polars_materialize.reports import OtherTags, RowCounts, SaliencyAudit
 from polars_materialize.runs import (
     Context,
     Part,
@@ -21,6 +22,7 @@ from polars_materialize.runs import (
     run_table,
     single_run,
 )
+from polars_materialize.saliency_hashes import ClipHashes
 from polars_materialize.saliency_joins import SaliencyEvidence, SaliencyPlan, plan_saliency
 from polars_materialize.saliency_stages import check_saliency_options, load_stage, make_options
 from polars_materialize.saliency_workers import divided
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from polars_materialize.options import FrameSelection, TemporalAggregator
+    from polars_materialize.options import FrameSelection, Matrix, TemporalAggregator
     from polars_materialize.stores import StorageOptions
 
 
@@ -64,6 +66,9 @@ def materialize_saliency(
     default_width: int = 0,
     default_height: int = 0,
     decode_timeout_s: float = 300.0,
+    max_pixels: int = 9_437_184,
+    matrix: Matrix = "bt709",
+    hash_clips: bool = True,
     storage_options: StorageOptions | None = None,
     hashed: bool = True,
     argv: Sequence[str] = (),
@@ -103,9 +108,11 @@ def materialize_saliency(
         default_width: See `add_saliency`.
         default_height: See `add_saliency`.
         decode_timeout_s: See `add_saliency`.
+        max_pixels: See `add_saliency`.
+        matrix: See `add_saliency`.
+        hash_clips: Hash clips beside decoding, for the audit; without, their hashes are null.
         storage_options: See `scan_table`; never written anywhere.
         hashed: Hash inputs and output for the audit; without, its hashes are null and the run is quicker.
-            Clips are not hashed.
         argv: The command line's arguments, for the audit.
         executor: See `add_saliency`.
         progress: See `add_saliency`.
@@ -150,6 +157,9 @@ def materialize_saliency(
         default_width=default_width,
         default_height=default_height,
         decode_timeout_s=decode_timeout_s,
+        max_pixels=max_pixels,
+        matrix=matrix,
+        hash_clips=hash_clips,
     )
     table = SaliencyTable(
         id="",
@@ -185,6 +195,10 @@ def saliency_part(
     model = [] if table.model_path is None else [context.locate(table.model_path)]
     outputs = [context.locate(path)[1] for path in (table.output, table.audit_json) if path is not None]
 
+    hashes = ClipHashes(
+        context.hasher if table.hash_clips else None, [] if table.root is None else [Path(table.root)]
+    )
+
     def plan(schema: pl.Schema) -> SaliencyPlan:
         return plan_saliency(
             schema,
@@ -194,26 +208,33 @@ def saliency_part(
             base_dir=context.base_dir,
             outputs=[place for place in outputs if isinstance(place, Path)],
             progress=context.progress,
+            hashes=hashes,
         )
 
     def audit(plan: SaliencyPlan, evidence: SaliencyEvidence) -> SaliencyAudit:
         rows = evidence.rows
         total = sum(rows.values())
+        failed = total - rows["ok"] - rows["skipped-existing"]
         content = builtins(table)
         return SaliencyAudit(
+            table_id=table.id or None,
+            batch_manifest=None if context.manifest is None else context.manifest[0]["path"],
             input=table.input,
             output=table.output,
             config={option: content[option] for option in SaliencyOptions.__struct_fields__},
             model_id=plan.side.model_id,
+            summary=RowCounts(total, rows["ok"], rows["skipped-existing"], failed),
             total=total,
             ok=rows["ok"],
             skipped_existing=rows["skipped-existing"],
-            failed=total - rows["ok"] - rows["skipped-existing"],
+            failed=failed,
             statuses=rows,
             clips=evidence.clips,
+            other_tags=evidence.other_tags,
             geometry_mismatch_rows=evidence.geometry_mismatch_rows,
             failures=evidence.failures,
             run_provenance={},
+            warnings=tag_warnings(evidence.other_tags, table),
         )
 
     return Part(
@@ -225,7 +246,36 @@ def saliency_part(
         plan=plan,
         audit=audit,
         versions=lambda plan: plan.stage.versions(),
+        clips=hashes,
     )
+
+
+def tag_warnings(tags: OtherTags, options: SaliencyOptions) -> list[str]:
+    """What a reader should know of clips whose tags differ from what was assumed.
+
+    Example:
+        >>> tag_warnings(OtherTags(3, {"smpte170m": 3}, {}), SaliencyOptions())
+        ["3 clips are tagged with another matrix than bt709 (3 smpte170m) and were read by it; see matrix"]
+    """
+    found = []
+    if tags.matrix:
+        asks = "see matrix" if options.matrix == "bt709" else "no other is known for them"
+        problem = f"tagged with another matrix than bt709 {_by_tag(tags.matrix)} and {{}} read by it; {asks}"
+        found.append(_of_clips(tags.matrix, problem, "was", "were"))
+    if tags.transfer:
+        problem = f"tagged as HDR {_by_tag(tags.transfer)} and {{}} measured as ordinary video"
+        found.append(_of_clips(tags.transfer, problem, "was", "were"))
+    return found
+
+
+def _of_clips(by_tag: dict[str, int], problem: str, one: str, many: str) -> str:
+    count = sum(by_tag.values())
+    verb, past = ("is", one) if count == 1 else ("are", many)
+    return f"{counted(count, 'clip')} {verb} {problem.format(past)}"
+
+
+def _by_tag(by_tag: dict[str, int]) -> str:
+    return f"({', '.join(f'{count:,} {tag}' for tag, count in by_tag.items())})"
 
 
 def check_saliency_table(table: SaliencyTable) -> None:

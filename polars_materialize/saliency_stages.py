@@ -13,7 +13,7 @@ from polars_materialize import warm
 from polars_materialize.errors import ExtraError, OptionError, listing
 from polars_materialize.joins import check_choices
 from polars_materialize.names import is_pattern
-from polars_materialize.options import FrameSelection, SaliencyOptions, TemporalAggregator
+from polars_materialize.options import FrameSelection, Matrix, SaliencyOptions, TemporalAggregator
 from polars_materialize.stores import refuse_url
 
 if TYPE_CHECKING:
@@ -25,7 +25,11 @@ VALUES = ("saliency_mean", "saliency_var")
 CHOICES = {
     "frame_selection": get_args(FrameSelection),
     "temporal_aggregator": get_args(TemporalAggregator),
+    "matrix": get_args(Matrix),
 }
+
+SPECTRAL_RESIDUAL = "spectral_residual"
+"""What the method without a network is called."""
 
 
 def load_stage(options: SaliencyOptions, base_dir: Path | None, workers: int | None) -> Stage:
@@ -58,7 +62,12 @@ def load_stage(options: SaliencyOptions, base_dir: Path | None, workers: int | N
     located = None if path is None else Path(path) if base_dir is None else base_dir / path
     return Stage(
         model=SpectralResidual() if located is None else OnnxModel(located, str(path), count),
-        sampling=Sampling(options.max_frames, options.frame_samples, options.frame_selection == "uniform"),
+        sampling=Sampling(
+            options.max_frames,
+            options.frame_samples,
+            options.frame_selection == "uniform",
+            options.max_pixels,
+        ),
         aggregator=options.temporal_aggregator,
         ema_alpha=options.ema_alpha,
         timeout_s=options.decode_timeout_s,
@@ -66,6 +75,7 @@ def load_stage(options: SaliencyOptions, base_dir: Path | None, workers: int | N
         if options.ffmpeg_bin is None
         else find_programs(options.ffmpeg_bin, options.ffprobe_bin, base_dir),
         workers=count,
+        by_tags=options.matrix == "as-tagged",
     )
 
 
@@ -102,6 +112,7 @@ def check_saliency_options(options: SaliencyOptions) -> None:
         ("frame_samples", 1),
         ("default_width", 0),
         ("default_height", 0),
+        ("max_pixels", 1),
     ):
         value = getattr(options, option)
         if value < least:
@@ -120,6 +131,12 @@ def check_saliency_options(options: SaliencyOptions) -> None:
         if value is not None and (not value.strip() or "\0" in value):
             raise OptionError(f"{option}: {value!r}; expected some text", option=option)
         refuse_url(value, option)
+    if options.model_path is None and options.model_id not in (None, SPECTRAL_RESIDUAL):
+        raise OptionError(
+            f"model_id: {options.model_id!r} without model_path; without a network the numbers are those of "
+            f"{SPECTRAL_RESIDUAL!r}: name the network with model_path, or leave model_id out",
+            option="model_id",
+        )
     _check_programs(options)
     _check_names(options)
 

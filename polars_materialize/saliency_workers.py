@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from polars_materialize import provenance, warm
-from polars_materialize.errors import ModelError
+from polars_materialize.errors import ModelError, WorkersError
 from polars_materialize.executors import refuse_other_versions, run_all, threads_each
 from polars_materialize.options import SaliencyOptions
 from polars_materialize.saliency_stages import load_stage
@@ -25,22 +25,18 @@ if TYPE_CHECKING:
     from polars_materialize.saliency.clips import Clip
     from polars_materialize.saliency.stage import Result, Stage
 
+UNEXPECTED = "unexpected "
+"""How the problem of a task begins that no clip is to blame for."""
+
 STAGES = 4
 """How many stages a worker keeps: workers of a cluster see many tables, and networks take memory."""
 
 
-DECISIVE = (
-    "ffmpeg_bin",
-    "ffprobe_bin",
-    "model_path",
-    "max_frames",
-    "frame_samples",
-    "frame_selection",
-    "temporal_aggregator",
-    "ema_alpha",
-    "decode_timeout_s",
+OF_TABLES = (
+    *("path_column", "width_column", "height_column", "root", "default_width", "default_height", "overwrite"),
+    *("model_id", "status_column", "model_id_column", "aggregator_column", "ema_alpha_column", "hash_clips"),
 )
-"""The options that a stage is made of; tables that differ in others only share one."""
+"""The options that no stage is made of; tables that differ in these only share one."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,8 @@ def divided(
     """
     if executor is None:
         return stage
-    only = {name: getattr(options, name) for name in DECISIVE}
+    names = [name for name in SaliencyOptions.__struct_fields__ if name not in OF_TABLES]
+    only = {name: getattr(options, name) for name in names}
     recipe = Recipe(
         options=msgspec.json.encode(SaliencyOptions(**only)),
         base_dir=_here(str(base_dir or "")),
@@ -99,7 +96,7 @@ def _measure_all(
     progress: Callable[[int, int], None] | None,
 ) -> list[Result]:
     with warm.importing:
-        from polars_materialize.saliency.clips import ClipError, file_state  # noqa: PLC0415 - an extra
+        from polars_materialize.saliency.clips import ClipError, Tags, file_state  # noqa: PLC0415 - an extra
         from polars_materialize.saliency.stage import Result  # noqa: PLC0415 - an extra
 
     results: dict[int, Result] = {}
@@ -115,10 +112,13 @@ def _measure_all(
         progress(len(results), len(clips))
     with closing(run_all(executor, measure, tasks)) as outcomes:
         for number, outcome in outcomes:
-            if outcome.value is None:
+            if outcome.value is not None:
+                tags = Tags(**outcome.value["tags"])
+                results[places[number]] = Result(**{**outcome.value, "tags": tags})
+            elif str(outcome.problem).startswith(UNEXPECTED):
+                raise WorkersError(f"{clips[places[number]].written}: {outcome.problem}")
+            else:  # its worker died, or none is left
                 results[places[number]] = Result("decode-failed", outcome.problem)
-            else:
-                results[places[number]] = Result(**outcome.value)
             if progress is not None:
                 progress(len(results), len(clips))
     return [results[index] for index in range(len(clips))]

@@ -51,6 +51,9 @@ OPTIONS = {
     "default_width": 0,
     "default_height": 0,
     "decode_timeout_s": 300.0,
+    "max_pixels": 9_437_184,
+    "matrix": "bt709",
+    "hash_clips": True,
 }
 FEATURES = """src,width,height,vmaf
 a.mkv,,,1
@@ -235,8 +238,12 @@ def test_the_audit(bundle):
             "model-failed": 0,
         },
         "clips": {"total": 6, "ok": 3, "failed": 3, "frames": 8},
+        "other_tags": {"clips": 0, "matrix": {}, "transfer": {}},
         "geometry_mismatch_rows": 1,
         "shards": {"read": 1, "written": 1},
+        "summary": {"total": 9, "ok": 5, "skipped_existing": 0, "failed": 4},
+        "table_id": None,
+        "batch_manifest": None,
         "warnings": [],
         "columns": ["src", "width", "height", "vmaf"],
         "columns_added": [
@@ -341,9 +348,17 @@ def test_provenance_names_every_input_and_output(bundle):
 
     assert provenance["schema"] == "ai-run-provenance-v1"
     assert provenance["argv"] == ["x"]
+    missing = {"exists": False, "kind": "missing", "sha256": None, "bytes": None}
+    there = ("a.mkv", "b.mkv", "broken.mkv")
+    clips = [
+        *(described(bundle, f"clips/{name}") for name in there),
+        {"path": "clips/gone.mkv", **missing},
+        described(bundle, "clips/r.yuv"),
+    ]
     assert provenance["inputs"] == {
         "input": described(bundle, "f.csv"),
         "model_path": described(bundle, "net.onnx"),
+        "clips": clips,
     }
     assert provenance["outputs"] == {"output": described(bundle, "o.csv")}
     paths = {"input": "f.csv", "output": "o.csv", "audit_json": "a.json", "partition_by": None}
@@ -580,7 +595,10 @@ def test_a_failure_is_one_line_whatever_the_path_is(capsys):
         ("--path-column vmaf", {"path_column": "vmaf"}),
         ("--width-column vmaf --height-column w", {"width_column": "vmaf", "height_column": "w"}),
         ("--model-path net.onnx", {"model_path": "net.onnx"}),
-        ("--model-id x", {"model_id": "x"}),
+        ("--model-id spectral_residual", {"model_id": "spectral_residual"}),
+        ("--max-pixels 191", {"max_pixels": 191}),
+        ("--matrix as-tagged", {"matrix": "as-tagged"}),
+        ("--no-hash-clips", {"hash_clips": False}),
         ("--max-frames 2", {"max_frames": 2}),
         ("--frame-samples 1", {"frame_samples": 1}),
         ("--frame-selection uniform", {"frame_selection": "uniform"}),
@@ -764,6 +782,9 @@ def test_the_report_of_a_batch(bundle, capsys):
     }
     assert [table["status"] for table in report["tables"]] == ["ok", "row-failures", "ok"]
     inputs = report["run_provenance"]["inputs"]
+    assert [clip["path"] for clip in inputs.pop("clips")] == [
+        *("clips/a.mkv", "clips/b.mkv", "clips/broken.mkv", "clips/gone.mkv", "clips/r.yuv")
+    ]
     assert inputs == {
         "input": [described(bundle, "f.csv"), described(bundle, "good.csv")],
         "model_path": [described(bundle, "net.onnx")],
@@ -774,6 +795,8 @@ def test_the_report_of_a_batch(bundle, capsys):
     audit = load("a/one.json")
     assert audit["run_provenance"]["inputs"]["manifest"] == described(bundle, "m.json")
     assert audit["config"]["max_frames"] == 2
+    assert (audit["table_id"], audit["batch_manifest"]) == ("one", "m.json")
+    assert audit["summary"] == {name: audit[name] for name in ("total", "ok", "skipped_existing", "failed")}
 
 
 @pytest.mark.usefixtures("bundle")

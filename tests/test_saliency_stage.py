@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import threading
@@ -19,9 +20,9 @@ from onnx import TensorProto, helper
 
 import polars_materialize as pm
 from polars_materialize import errors
-from polars_materialize.saliency import models
+from polars_materialize.saliency import containers, models, raw
 from polars_materialize.saliency import stage as stages
-from polars_materialize.saliency.clips import Clip, Sampling
+from polars_materialize.saliency.clips import Clip, ClipError, Planes, Sampling
 from polars_materialize.saliency.models import OnnxModel
 from polars_materialize.saliency.spectral import SpectralResidual
 from polars_materialize.saliency.stage import Stage
@@ -96,17 +97,75 @@ def test_a_network_that_takes_any_size_gets_the_frame_alone(tmp_path, networks, 
     assert found[2:] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("aggregator", AGGREGATORS)
-def test_values_beyond_0_to_1_are_clipped_once_they_are_reduced(tmp_path, aggregator):
+def logit_network(path, scale, bias):
+    """A network that gives other values than shares."""
+    weights = {"weights": np.float32(scale * oracle.WEIGHTS).reshape(1, 3, 1, 1), "bias": np.float32([bias])}
+    nodes = [helper.make_node("Conv", ["picture", "weights", "bias"], ["mask"])]
+    ends = [oracle.value("picture", oracle.PICTURE)], [oracle.value("mask", oracle.MASK)]
+    return oracle.save(path, nodes, *ends, weights)
+
+
+@pytest.mark.parametrize(
+    ("scale", "bias"), [(12, 0.5), (255, 127.5), (-12, -3), (0, 1.002), (0, -0.002)], ids=str
+)
+def test_logits_and_levels_are_no_masks(tmp_path, scale, bias):
     frames = oracle.noise(3)
     path = oracle.encode(tmp_path / "a.mkv", frames)
-    network = oracle.pixel_network(tmp_path / "beyond.onnx", scale=12)
 
-    found = measured(path, model_path=network, temporal_aggregator=aggregator)
+    status, message, mean, var = measured(path, model_path=logit_network(tmp_path / "n.onnx", scale, bias))
 
-    assert oracle.beyond_mask(frames[0]).min() < -0.5
-    assert oracle.beyond_mask(frames[0]).max() > 1.5
-    assert found[2:] == pytest.approx(oracle.saliency(frames, oracle.beyond_mask, aggregator), abs=1e-5)
+    values = np.tensordot(scale * oracle.WEIGHTS, oracle.tensor(frames[0]), 1) + bias
+    assert (status, mean, var) == ("model-failed", None, None)
+    least, most = re.match(r"gives a mask from (\S+) to (\S+), with ", message).groups()
+    assert float(least) == pytest.approx(values.min(), abs=1e-3)
+    assert float(most) == pytest.approx(values.max(), abs=1e-3)
+    assert "% of its values outside 0..1" in message
+
+
+def few_beyond(values):
+    """A network that gives 0.5, but some values of its own in its first line."""
+
+    def save(path):
+        line = np.full((1, 1, 48, 64), 0.5, np.float32)
+        line[0, 0, 0, : len(values)] = values
+        nodes = [
+            helper.make_node("ReduceMean", ["picture"], ["mean"], axes=[1], keepdims=1),
+            helper.make_node("Sub", ["mean", "mean"], ["zero"]),
+            helper.make_node("Add", ["zero", "line"], ["mask"]),
+        ]
+        ends = [oracle.value("picture", (1, 3, 48, 64))], [oracle.value("mask", (1, 1, 48, 64))]
+        return oracle.save(path, nodes, *ends, {"line": line})
+
+    return save
+
+
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
+@pytest.mark.parametrize(
+    ("values", "fails"),
+    [
+        ([7.0] * 3, False),  # 3 of 3,072 values are less than one of a thousand
+        ([7.0] * 4, True),
+        ([-7.0, 7.0], False),
+        ([-7.0, 7.0] * 2, True),
+        ([1.0009] * 64, False),
+        ([-0.0009] * 64, False),
+        ([1.0011] * 64, True),
+        ([-0.0011] * 64, True),
+    ],
+    ids=str,
+)
+def test_a_few_values_beyond_0_to_1_are_clipped_once_they_are_reduced(tmp_path, values, fails, aggregator):
+    path = oracle.encode(tmp_path / "a.mkv", oracle.noise(2))
+
+    status, _, *found = measured(
+        path, model_path=few_beyond(values)(tmp_path / "n.onnx"), temporal_aggregator=aggregator
+    )
+
+    mask = np.full(48 * 64, 0.5)
+    mask[: len(values)] = values
+    assert status == ("model-failed" if fails else "ok")
+    if not fails:
+        assert found == pytest.approx(oracle.moments(mask), abs=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 64, 96), (1, 3, 64, "W"), (1, 3, "H", 96), (1, 3, 48, 64)])
@@ -362,11 +421,17 @@ def test_a_mask_may_be_of_any_floats(tmp_path, kind):
     frames = oracle.noise(2)
     path = oracle.encode(tmp_path / "a.mkv", frames)
 
-    found = measured(path, model_path=one_mask("Cast", kind, to=kind)(tmp_path / "n.onnx"))
+    nodes = [
+        helper.make_node("ReduceMean", ["picture"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("Sigmoid", ["mean"], ["share"]),
+        helper.make_node("Cast", ["share"], ["mask"], to=kind),
+    ]
+    ends = [oracle.value("picture", oracle.PICTURE)], [oracle.value("mask", (1, 1, "h", "w"), kind)]
+    found = measured(path, model_path=oracle.save(tmp_path / "n.onnx", nodes, *ends))
 
-    means = [oracle.tensor(frame).mean(axis=0) for frame in frames]
+    shares = [1 / (1 + np.exp(-oracle.tensor(frame).mean(axis=0))) for frame in frames]
     within = 1e-3 if kind == TensorProto.FLOAT16 else 1e-5
-    expected = oracle.moments(oracle.reduce(means, None))
+    expected = oracle.moments(oracle.reduce(shares, None))
     assert found[:2] == ("ok", None)
     assert found[2:] == pytest.approx(expected, abs=within)
 
@@ -533,20 +598,82 @@ def test_a_clip_whose_pictures_change_size_fails(tmp_path):
     assert (found.status, found.message) == ("decode-failed", "changes from 64x48 to 32x48 in its 4. frame")
 
 
-def test_whatever_breaks_a_clip_leaves_the_others_alone(tmp_path):
-    clips = raw_clips(tmp_path, 5)
+OURS = [
+    TypeError,
+    AttributeError,
+    KeyError,
+    ValueError,
+    AssertionError,
+    RuntimeError,
+    MemoryError,
+    IndexError,
+]
+
+
+@pytest.mark.parametrize("kind", OURS)
+@pytest.mark.parametrize("where", ["opening", "decoding", "the model", "reducing"])
+def test_an_error_of_the_program_is_no_clips_status_and_ends_the_run(tmp_path, monkeypatch, where, kind):
+    clips, model = raw_clips(tmp_path, 5), SpectralResidual()
 
     class Breaking(Stage):
         def _frames(self, clip, check):
-            if clip.written == "2.yuv":
-                raise RuntimeError("a decoder's\nown trouble")
-            return super()._frames(clip, check)
+            if where == "opening" and clip.written == "2.yuv":
+                raise kind("ours")
+            for number, planes in enumerate(super()._frames(clip, check)):
+                if where == "decoding" and number == 1 and clip.written == "2.yuv":
+                    raise kind("ours")
+                yield planes
 
-    found = staged(kind=Breaking).run(clips)
+    def broken(*_):
+        raise kind("ours")
 
-    assert [result.status for result in found] == ["ok", "ok", "decode-failed", "ok", "ok"]
-    assert "RuntimeError: a decoder's own trouble" in found[2].message
-    assert found[3] == staged().run([clips[3]])[0]
+    if where == "the model":
+        monkeypatch.setattr(model, "mask", broken, raising=False)
+    if where == "reducing":
+        monkeypatch.setattr(stages, "moments", broken)
+
+    with pytest.raises(kind, match="ours"):
+        staged(model, kind=Breaking).run(clips)
+
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("clip-")]
+
+
+@pytest.mark.parametrize("kind", [TypeError, AttributeError, ValueError])
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.yuv"])
+def test_an_error_in_a_decoder_of_ours_ends_the_run(tmp_path, monkeypatch, name, kind):
+    write = oracle.raw if name.endswith(".yuv") else oracle.encode
+    path = write(tmp_path / name, oracle.noise(2, 16, 12))
+
+    def broken(*_):
+        raise kind("ours")
+
+    monkeypatch.setattr(raw, "evenly", broken)
+    monkeypatch.setattr(containers, "take_first", broken)
+    table = pl.DataFrame({"src": [str(path)], "width": [16], "height": [12]})
+
+    with pytest.raises(kind, match="ours"):
+        pm.add_saliency(table)
+
+
+def test_errors_of_onnxruntime_are_a_models_and_others_are_ours(networks, monkeypatch):
+    model = OnnxModel(networks / "pixel.onnx", "pixel.onnx", 1)
+    [frame] = oracle.noise(1, 16, 12)
+    planes = Planes(*frame, stored=(16, 12))
+
+    class Session:
+        def __init__(self, error):
+            self.error = error
+
+        def run(self, *_):
+            raise self.error
+
+    theirs = onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException("out of\nluck")
+    monkeypatch.setattr(model, "_session", Session(theirs))
+    with pytest.raises(ClipError, match="out of"):
+        model.mask(planes)
+    monkeypatch.setattr(model, "_session", Session(TypeError("ours")))
+    with pytest.raises(TypeError, match="ours"):
+        model.mask(planes)
 
 
 def test_a_clip_names_its_sizes(tmp_path):

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import stat
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, TypeVar
 
 from polars_materialize.stores.urls import is_url
@@ -33,12 +35,32 @@ session description or a numbered series of pictures names other files, and is n
 OPENING = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 """How libav is told so, in process and as a program."""
 
-NOT_OPENED = "is not opened: a playlist, a script, a picture or a device; expected a local video file"
+STILLS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".avif")
+"""The suffixes of still pictures, which are clips of one frame."""
+
+NOT_OPENED = (
+    f"is not opened: a playlist, a script, a device, or a picture other than {' '.join(STILLS)}; "
+    "expected a local video file"
+)
 """What is said of a file of any other format."""
 
 RAW_SUFFIX = ".yuv"
 """Raw video, 8-bit planar 4:2:0, which says nothing of its own geometry."""
 
+TOO_LARGE = re.compile(r"(?:Picture|Frame) size (\d{1,9})x(\d{1,9}) (?:exceeds|is invalid)")
+"""What decoders say of frames that are larger than they were told to decode."""
+
+MAX_PIXELS = 4096 * 2304
+"""How many pixels a frame may have by default."""
+
+MARKS = (
+    (b"\x89PNG\r\n\x1a\n", "png_pipe"),
+    (b"\xff\xd8\xff", "jpeg_pipe"),
+    (b"BM", "bmp_pipe"),
+    (b"II*\0", "tiff_pipe"),
+    (b"MM\0*", "tiff_pipe"),
+)
+"""How pictures begin, and what libav calls their formats."""
 
 KEPT_BYTES = 2**28
 """How much of a clip is kept until it is known which of its frames are taken."""
@@ -104,11 +126,44 @@ class Sampling:
         max_frames: How many frames are considered at most.
         frame_samples: How many of them are taken at most.
         uniform: Whether they are spread over the clip.
+        max_pixels: How many pixels a frame may have; of a clip with larger frames none is taken.
     """
 
     max_frames: int = 8
     frame_samples: int = 8
     uniform: bool = False
+    max_pixels: int = MAX_PIXELS
+
+    def refuse_large(self, width: int, height: int) -> None:
+        """Refuses frames that are larger than `max_pixels`.
+
+        Raises:
+            ClipError: Names the option.
+        """
+        if width * height > self.max_pixels:
+            raise ClipError(
+                "model-failed",
+                f"has frames of {width}x{height}, {width * height:,} pixels; "
+                f"expected at most max_pixels, {self.max_pixels:,}",
+            )
+
+    def refuse_told(self, words: str) -> None:
+        """Refuses frames of which a decoder says that they are too large.
+
+        Raises:
+            ClipError: Names the option.
+        """
+        found = TOO_LARGE.search(words)
+        if found is not None:
+            self.refuse_large(*map(int, found.groups()))
+
+    @property
+    def decoder_pixels(self) -> int:
+        """The number of pixels at which a decoder itself stops.
+
+        It is larger than `max_pixels`, since decoders count the blocks that a picture is coded in.
+        """
+        return 2 * self.max_pixels + 2**20
 
 
 def evenly(count: int, samples: int) -> list[int]:
@@ -137,6 +192,36 @@ def shown_for(times: Sequence[int], duration: int | None) -> int:
         return duration
     span = times[-1] - times[0]
     return span + span // max(1, len(times) - 1)
+
+
+def missing_s(rate: Fraction | None) -> float:
+    """How long the last frame of a clip is shown, in seconds, if its decoder complains.
+
+    The last frame of a whole clip may be shown for longer, and nobody complains then.
+
+    Args:
+        rate: How many frames a second the clip has on average, if that is known.
+
+    Example:
+        >>> missing_s(Fraction(25)), missing_s(None), missing_s(Fraction(1, 10))
+        (0.04, 1.0, 1.0)
+    """
+    return min(1.0, float(1 / rate)) if rate else 1.0
+
+
+def missing_words(words: str) -> str:
+    """What is said of a clip that was cut off."""
+    return f"frames are missing: {words}"
+
+
+def changed_words(before: tuple[int, int], after: tuple[int, int], number: int) -> str:
+    """What is said of a clip whose pictures change in size.
+
+    Example:
+        >>> changed_words((64, 48), (32, 48), 4)
+        'changes from 64x48 to 32x48 in its 4. frame'
+    """
+    return f"changes from {before[0]}x{before[1]} to {after[0]}x{after[1]} in its {number}. frame"
 
 
 def take_first(
@@ -171,6 +256,23 @@ def take_first(
 
 
 @dataclass(frozen=True)
+class Tags:
+    """What a clip says of its own pixels, in the names that the `ffmpeg` program uses.
+
+    Attributes:
+        pix_fmt: The pixel format, such as `yuv420p10le`.
+        matrix: The matrix between RGB and YUV, such as `bt709`; none if the clip does not say.
+        transfer: The transfer function, such as `smpte2084`; none likewise.
+        range: `tv` for limited range, `pc` for full range; none likewise.
+    """
+
+    pix_fmt: str | None = None
+    matrix: str | None = None
+    transfer: str | None = None
+    range: str | None = None
+
+
+@dataclass(frozen=True)
 class Planes:
     """One frame as 8-bit 4:2:0 video of limited range, the right way up.
 
@@ -179,12 +281,16 @@ class Planes:
         u: Chroma, `[ceil(H / 2), ceil(W / 2)]`.
         v: The same.
         stored: The width and height before a rotation that the clip asks for.
+        tags: What the clip says of its pixels; nothing of raw video.
+        matrix: The matrix that makes RGB of it: `bt601`, `bt709` or `bt2020`.
     """
 
     y: Plane
     u: Plane
     v: Plane
     stored: tuple[int, int]
+    tags: Tags = Tags()
+    matrix: str = "bt709"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -212,6 +318,29 @@ def frame_bytes(width: int, height: int) -> int:
         (152064, 17)
     """
     return width * height + 2 * ((width + 1) // 2) * ((height + 1) // 2)
+
+
+def still_format(path: str) -> str | None:
+    """The name of the format of a still picture; none of anything else.
+
+    The name says that it is one, and its first bytes say of which kind: pictures often have the suffix of
+    another kind, and libav would take a name such as `a%03d.jpg` for a numbered series. AVIF, and animations,
+    are found as videos are.
+
+    Raises:
+        ClipError: If the file cannot be read.
+    """
+    if not path.lower().endswith(STILLS):
+        return None
+    try:
+        with open(path, "rb") as stream:  # noqa: PTH123 - as it is, not tidied up
+            head = stream.read(32)
+    except OSError as error:
+        raise ClipError("decode-failed", error.strerror or str(error)) from None
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        animated = head[12:16] == b"VP8X" and bool(head[20] & 2) if len(head) > 20 else False
+        return None if animated else "webp_pipe"
+    return next((name for mark, name in MARKS if head.startswith(mark)), None)
 
 
 def file_state(clip: Clip) -> tuple[int, ...]:

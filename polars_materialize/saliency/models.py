@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +28,10 @@ MULTIPLES = (1, 2, 4, 8, 12, 14, 16, 28, 32, 64, 128)
 
 EXTERNAL_DATA = b"\n\x08location\x12"
 """How an ONNX file says that weights are in another file: an entry with the key `location`."""
+
+BEYOND = 1e-3
+SHARE_BEYOND = 1e-3
+"""How far beyond 0..1 a value of a mask may be, and the share of values that may be further."""
 
 WIDE_CORES = 4
 """How many cores large frames are lent, if there are as many."""
@@ -82,10 +87,9 @@ class OnnxModel:
             output = self._run(session, to_tensor(planes, tall, wide))
         if output.shape[-2:] != (tall, wide) or output.size != tall * wide:
             raise ClipError("model-failed", _wrong_shape(output, tall, wide))
-        mask = output.reshape(tall, wide)[:height, :width]
-        if not np.isfinite(mask).all():
-            raise ClipError("model-failed", "gives a mask with values that are not finite")
-        return mask.astype(np.float32, copy=False)
+        mask = output.reshape(tall, wide)[:height, :width].astype(np.float32, copy=False)
+        _refuse_no_mask(mask)
+        return mask
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         padded = []
@@ -101,7 +105,8 @@ class OnnxModel:
     def _run(self, session: Any, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         try:
             return np.asarray(session.run(None, {self._input: tensor})[0])
-        except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base of their own
+        except Exception as error:
+            _refuse_own(error)
             raise ClipError("model-failed", first_line(error)) from None
 
     def _wide_session(self) -> Any:
@@ -142,6 +147,26 @@ class OnnxModel:
         return _wrong_shape(output, height, width)
 
 
+def _refuse_no_mask(mask: npt.NDArray[np.float32]) -> None:
+    """Refuses values that are no shares: logits, or 0 to 255. A little beyond 0..1 is arithmetic.
+
+    Raises:
+        ClipError: Names the range.
+    """
+    least, most = float(mask.min()), float(mask.max())
+    if not (math.isfinite(least) and math.isfinite(most)):
+        raise ClipError("model-failed", "gives a mask with values that are not finite")
+    if least >= -BEYOND and most <= 1 + BEYOND:
+        return
+    share = np.count_nonzero((mask < -BEYOND) | (mask > 1 + BEYOND)) / mask.size
+    if share > SHARE_BEYOND:
+        raise ClipError(
+            "model-failed",
+            f"gives a mask from {least:g} to {most:g}, with {share:.1%} of its values outside 0..1; "
+            "expected a network that ends in a sigmoid or the like",
+        )
+
+
 def _wrong_shape(output: npt.NDArray[Any], height: int, width: int) -> str:
     shape = "x".join(map(str, output.shape))
     return f"gives {shape} for a frame of 1x3x{height}x{width}"
@@ -177,8 +202,18 @@ def _session(content: bytes, written: str, *, threads: int) -> Any:
     options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base of their own
+    except Exception as error:
+        _refuse_own(error)
         raise ModelError(f"{written}: not an ONNX network: {first_line(error)}", path=written) from None
+
+
+def _refuse_own(error: Exception) -> None:
+    """Raises an error again that is not onnxruntime's, whose own share no base but the module that they are of.
+
+    Some of its errors are a plain `RuntimeError`, which nothing else raises here.
+    """
+    if not (isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")):
+        raise error
 
 
 def _input(session: Any, written: str) -> tuple[str, tuple[int | None, int | None]]:

@@ -20,8 +20,16 @@ def read_raw(clip: Clip, sampling: Sampling) -> Iterator[Planes]:
 
     Raises:
         ClipError: If its size is not a whole number of frames: then its geometry is another, or it was
-            cut off, and what would be read is no picture.
+            cut off, and what would be read is no picture. Or if it cannot be read, or its frames are too large.
     """
+    sampling.refuse_large(clip.width, clip.height)
+    try:
+        yield from _read(clip, sampling)
+    except OSError as error:
+        raise ClipError("decode-failed", error.strerror or str(error)) from None
+
+
+def _read(clip: Clip, sampling: Sampling) -> Iterator[Planes]:
     size, one = Path(clip.path).stat().st_size, frame_bytes(clip.width, clip.height)
     count, rest = divmod(size, one)
     if rest or not count:

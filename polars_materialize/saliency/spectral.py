@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.fft import fft2, ifft2  # now: threads use them
 
 from polars_materialize.saliency.tensors import luma
 
@@ -47,13 +48,13 @@ def spectral_residual(picture: Array) -> Array:
     """
     if np.ptp(picture) < 1e-9:
         return np.zeros_like(picture)
-    spectrum = np.fft.fft2(picture)
+    spectrum = fft2(picture)
     amplitude = np.abs(spectrum)
     log_amplitude = np.log(np.maximum(amplitude, 1e-9))
     residual = log_amplitude - _blur(log_amplitude, np.full(3, 1 / 3))
     # exp(residual + i phase), with the phase as a unit vector; where there is no amplitude there is none.
     unit = np.divide(spectrum, amplitude, out=np.ones_like(spectrum), where=amplitude > 0)
-    saliency = np.abs(np.fft.ifft2(np.exp(residual) * unit)) ** 2
+    saliency = np.abs(ifft2(np.exp(residual) * unit)) ** 2
     offsets = np.arange(-RADIUS, RADIUS + 1)
     kernel = np.exp(-(offsets**2) / (2 * SIGMA**2))
     smooth = _blur(saliency, kernel / kernel.sum())

@@ -13,8 +13,8 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from polars_materialize import warm
 from polars_materialize.errors import ExtraError
-from polars_materialize.saliency.clips import ClipError, file_state
+from polars_materialize.saliency.clips import ClipError, Tags, changed_words, file_state
+from polars_materialize.saliency.pixels import known_matrix
 from polars_materialize.saliency.raw import read_raw
 from polars_materialize.saliency.reducers import moments, reducer
 from polars_materialize.saliency.spectral import SpectralResidual
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from polars_materialize.saliency.models import Model
     from polars_materialize.saliency.programs import Programs
 
+    Landed = queue.SimpleQueue[tuple[int, "Result | BaseException"]]
     Measure = Callable[[Sequence[Clip], Callable[[int, int], None] | None], list["Result"]]
 
 TICK_S = 0.2
@@ -58,6 +60,7 @@ class Result:
         frames: How many frames were measured.
         size: Its width and height as shown.
         stored: The same before a rotation that it asks for.
+        tags: What it says of its own pixels.
     """
 
     status: str
@@ -67,6 +70,7 @@ class Result:
     frames: int = 0
     size: tuple[int, int] | None = None
     stored: tuple[int, int] | None = None
+    tags: Tags = Tags()
 
 
 class _Known:
@@ -90,6 +94,7 @@ class Stage:
         programs: What decodes containers, if not PyAV.
         workers: How many frames are worked on at a time.
         elsewhere: What measures clips, if other processes do; as `measure_now`.
+        by_tags: Whether RGB is made by the matrix that a clip is tagged with.
     """
 
     model: Model
@@ -100,6 +105,7 @@ class Stage:
     programs: Programs | None
     workers: int
     elsewhere: Measure | None = None
+    by_tags: bool = False
     _known: _Known = field(default_factory=_Known, repr=False, compare=False)
 
     def run(self, clips: Sequence[Clip], progress: Callable[[int, int], None] | None = None) -> list[Result]:
@@ -136,6 +142,7 @@ class Stage:
 
         Raises:
             ExtraError: If a clip needs PyAV and it is not installed.
+            Exception: Whatever else goes wrong that no clip is to blame for.
         """
         with self._decoder(clips):
             return self._run(clips, progress)
@@ -156,7 +163,7 @@ class Stage:
         results: dict[int, Result] = {}
         waiting = deque(enumerate(clips))
         flying: dict[int, _Flight] = {}
-        landed: queue.SimpleQueue[tuple[int, Result]] = queue.SimpleQueue()
+        landed: Landed = queue.SimpleQueue()
         with ThreadPoolExecutor(self.workers, thread_name_prefix="saliency") as pool:
             try:
                 while waiting or flying:
@@ -164,17 +171,17 @@ class Stage:
                         index, clip = waiting.popleft()
                         flying[index] = _Flight(self, clip, pool, _Slots(slots))
                         flying[index].start(index, landed)
-                    try:
+                    with suppress(queue.Empty):
                         index, result = landed.get(timeout=TICK_S)
-                    except queue.Empty:
-                        for index, flight in list(flying.items()):
-                            if flight.watch.hangs:
-                                results[index] = Result("decode-failed", flight.watch.too_long)
-                                flying.pop(index).leave()
-                    else:
+                        if isinstance(result, BaseException):
+                            raise result  # no clip is to blame
                         if index in flying:
                             results[index] = result
                             del flying[index]
+                    for index, flight in list(flying.items()):
+                        if flight.watch.hangs:
+                            results[index] = Result("decode-failed", flight.watch.too_long)
+                            flying.pop(index).leave()
                     if progress is not None:
                         progress(len(results), len(clips))
             finally:
@@ -213,7 +220,7 @@ class Stage:
             )
         masks = reducer(self.aggregator, self.ema_alpha)
         ahead: deque[tuple[Planes, Future[Any]]] = deque()
-        frames, size, stored = 0, None, None
+        frames, size, stored, tags = 0, None, None, Tags()
         decoded = watch.over(self._frames(clip, watch.check))
 
         def reduce_next() -> None:
@@ -237,11 +244,13 @@ class Stage:
 
         try:
             while (planes := next_frame()) is not None:
+                if self.by_tags:
+                    planes = replace(planes, matrix=known_matrix(planes.tags))
+                tags = tags if frames else planes.tags
                 ahead.append((planes, pool.submit(self.model.mask, planes)))
                 frames += 1
                 if size is not None and planes.size != size:
-                    changed = f"changes from {_by(size)} to {_by(planes.size)} in its {frames}. frame"
-                    raise ClipError("decode-failed", changed)
+                    raise ClipError("decode-failed", changed_words(size, planes.size, frames))
                 size, stored = planes.size, planes.stored
                 if len(ahead) > self.workers:
                     reduce_next()
@@ -257,7 +266,7 @@ class Stage:
         if file_state(clip) != state:
             raise ClipError("decode-failed", "changed while it was read")
         mean, var = moments(masks.mask())
-        return Result("ok", None, mean, var, frames, size, stored)
+        return Result("ok", None, mean, var, frames, size, stored, tags)
 
     def _frames(self, clip: Clip, check: Callable[[], None]) -> Iterator[Planes]:
         if clip.is_raw:
@@ -315,8 +324,8 @@ class _Flight:
         self._slots = slots
         self._measure = partial(stage.measure, clip, pool, slots, self.watch)
 
-    def start(self, index: int, landed: queue.SimpleQueue[tuple[int, Result]]) -> None:
-        """Measures the clip in a thread, which puts its index and its result into a queue."""
+    def start(self, index: int, landed: Landed) -> None:
+        """Measures the clip in a thread, which puts its index and its result, or an error, into a queue."""
         self.thread = threading.Thread(
             target=self._fly, args=(index, landed), daemon=True, name=f"clip-{index}"
         )
@@ -327,14 +336,13 @@ class _Flight:
         self.watch.cancel()
         self._slots.give_back(None)
 
-    def _fly(self, index: int, landed: queue.SimpleQueue[tuple[int, Result]]) -> None:
+    def _fly(self, index: int, landed: Landed) -> None:
         try:
-            result = self._measure()
+            result: Result | BaseException = self._measure()
         except ClipError as error:
             result = Result(error.status, error.message)
-        except Exception as error:  # noqa: BLE001 - whatever one clip breaks must not stop the others
-            reason = " ".join(str(error).split())
-            result = Result("decode-failed", f"unexpected {type(error).__name__}: {reason}")
+        except BaseException as error:  # noqa: BLE001 - it ends the run: the thread that waits raises it
+            result = error
         landed.put((index, result))
 
 
@@ -389,7 +397,3 @@ class Watch:
     def _seconds(self) -> float:
         since = self._since
         return self._taken_s + (0.0 if since is None else time.monotonic() - since)
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"

@@ -15,8 +15,13 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 """The statistics of ImageNet's pictures, by which networks expect their input normalised."""
 
-# BT.709, limited range (Rec. ITU-R BT.709-6, section 3): what each of R, G and B takes of U and V.
-CHROMA = ((0.0, 1.5748), (-0.1873, -0.4681), (1.8556, 0.0))
+CHROMA = {
+    "bt601": ((0.0, 1.402), (-0.3441, -0.7141), (1.772, 0.0)),
+    "bt709": ((0.0, 1.5748), (-0.1873, -0.4681), (1.8556, 0.0)),
+    "bt2020": ((0.0, 1.4746), (-0.1646, -0.5714), (1.8814, 0.0)),
+}
+"""What each of R, G and B takes of U and V: Rec. ITU-R BT.601-7, BT.709-6 and BT.2020-2 (non-constant
+luminance), limited range."""
 
 _LUMA = ((np.arange(256) - 16) / 219).astype(np.float32)
 _CENTRED = ((np.arange(256) - 128) / 224).astype(np.float32)
@@ -25,7 +30,7 @@ _CENTRED = ((np.arange(256) - 128) / 224).astype(np.float32)
 def to_tensor(planes: Planes, height: int, width: int) -> npt.NDArray[np.float32]:
     """A frame as `[1, 3, height, width]`, float32, of ImageNet-normalised RGB.
 
-    RGB is by BT.709 of limited range, chroma repeated 2 x 2, clipped to 0..1. What the tensor has beyond the
+    RGB is by the frame's matrix of limited range, chroma repeated 2 x 2, clipped to 0..1. What the tensor has beyond the
     frame repeats its last column and row.
 
     Args:
@@ -37,7 +42,7 @@ def to_tensor(planes: Planes, height: int, width: int) -> npt.NDArray[np.float32
     tensor = np.empty((1, 3, height, width), np.float32)
     luma = np.take(_LUMA, planes.y)
     u, v = np.take(_CENTRED, planes.u), np.take(_CENTRED, planes.v)
-    for channel, ((by_u, by_v), mean, std) in enumerate(zip(CHROMA, MEAN, STD, strict=True)):
+    for channel, ((by_u, by_v), mean, std) in enumerate(zip(CHROMA[planes.matrix], MEAN, STD, strict=True)):
         out = tensor[0, channel]
         picture = out[:down, :across]
         # The chroma of four pixels is one number, so it is scaled before it is repeated.
