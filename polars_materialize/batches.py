@@ -25,6 +25,7 @@ from polars_materialize.reports import table as table_of
 from polars_materialize.runs import Context, Memo, PathLike, builtins, partition_columns
 from polars_materialize.stores import check_storage_options, is_url, local_folder, locate, refuse_url
 from polars_materialize.tables import SIDE_BY_SIDE, Dialect, find, find_shards, in_order, is_up_to, staged
+from polars_materialize.texts import refuse_unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -86,6 +87,13 @@ def run_batch(
     refuse_url(manifest, "manifest")
     local_folder(base_dir)
     given = check_storage_options(storage_options)
+    refuse_unwritable(
+        {
+            name: os.fspath(path)
+            for name, path in (("manifest", manifest), ("report_json", report_json), ("report_md", report_md))
+            if path is not None
+        }
+    )
     read = read_manifest(
         manifest,
         table=form.table,
