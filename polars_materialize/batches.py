@@ -28,6 +28,7 @@ from polars_materialize.provenance import Hasher, describe, describe_bytes, from
 from polars_materialize.runs import Context, Memo, PathLike, partition_columns
 from polars_materialize.stores import check_storage_options, is_url, local_folder, refuse_url
 from polars_materialize.tables import SIDE_BY_SIDE, find_shards, in_order, is_up_to
+from polars_materialize.texts import refuse_unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -96,6 +97,13 @@ def run_batch(
     refuse_url(manifest, "manifest")
     local_folder(base_dir)
     given = check_storage_options(storage_options)
+    refuse_unwritable(
+        {
+            name: os.fspath(path)
+            for name, path in (("manifest", manifest), ("report_json", report_json), ("report_md", report_md))
+            if path is not None
+        }
+    )
     read = read_as(form, manifest, base_dir)
     outputs = {
         name: os.fspath(path)

@@ -37,6 +37,7 @@ from polars_materialize.options import (
 )
 from polars_materialize.progress import Progress
 from polars_materialize.signal_mix.options import SignalOptions
+from polars_materialize.texts import PROBLEM, find_unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -385,6 +386,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         0
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    for arg in args:
+        if found := find_unwritable(arg):
+            click.echo(f"error: {found[1]} {PROBLEM}", err=True)
+            return 2
     try:
         with signals.interrupting():
             return cli.main(args, prog_name="polars-materialize", standalone_mode=False, obj=args) or 0

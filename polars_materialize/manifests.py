@@ -29,6 +29,7 @@ from polars_materialize.stores import (
     real,
     refuse_output,
 )
+from polars_materialize.texts import PROBLEM, find_unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -271,7 +272,8 @@ def _kind(table: dict[str, Any]) -> str | None:
 
 def _parse_json(written: str, text: str) -> object:
     try:
-        return json.loads(text, object_pairs_hook=_refuse_repeated)
+        found = json.loads(text, object_pairs_hook=_refuse_repeated)
+        unwritable = find_unwritable(found) if "\\ud" in text.lower() or not text.isascii() else None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise ManifestError(written, f"not JSON: {error.msg}", place=place) from None
@@ -279,6 +281,9 @@ def _parse_json(written: str, text: str) -> object:
         raise ManifestError(written, "is nested too deep") from None
     except ValueError as error:
         raise ManifestError(written, str(error)) from None
+    if unwritable is not None:
+        raise ManifestError(written, f"{unwritable[1]} {PROBLEM}", place=unwritable[0])
+    return found
 
 
 def read_struct(

@@ -25,6 +25,7 @@ from polars_materialize.provenance import Hasher, Inputs, file_state, run_proven
 from polars_materialize.reports import ShardCounts
 from polars_materialize.stores import Url, check_storage_options, local_folder, locate, refuse_output
 from polars_materialize.tables import find, find_shards, open_table, staged
+from polars_materialize.texts import refuse_unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -281,6 +282,7 @@ def check_entry(check: Callable[[Entry], None], entry: Entry, place: str) -> Non
 
 def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit:
     """Runs one table of any kind of evidence."""
+    refuse_unwritable(builtins(table))
     source, target = str(getattr(table, run.source)), str(getattr(table, run.target))
     audit_json: str | None = getattr(table, "audit_json")  # noqa: B009 - every table has it
     options = context.storage_options

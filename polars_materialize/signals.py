@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 LINE = "interrupted; what was being written is left as it was"
 
+AGAIN_S = 0.05
+"""After how many seconds a signal is sent again that Python could only print."""
+
 ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """The signals that end a run; Windows has no SIGHUP."""
 
@@ -56,7 +59,10 @@ def keep_interrupts(number: signal.Signals = signal.SIGINT) -> None:
 
     def hook(unraisable: Any, /) -> None:
         if unraisable.exc_type is KeyboardInterrupt:
-            _thread.interrupt_main(number)
+            # Not from here, where it would be raised within this function.
+            again = threading.Timer(AGAIN_S, _thread.interrupt_main, [number])
+            again.daemon = True
+            again.start()
         else:
             before(unraisable)
 

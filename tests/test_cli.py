@@ -482,15 +482,21 @@ def large(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "kill"])
+SCORES = "second-opinion table --features {}/f.parquet --scores {}/s.jsonl"
+LABELS = "mos-labels table --features {}/f.parquet --labels {}/l.csv"
+
+
 @pytest.mark.parametrize(
-    ("command", "out"),
+    ("number", "command", "out"),
     [
-        ("second-opinion table --features {}/f.parquet --scores {}/s.jsonl", "o.json.gz"),
-        ("second-opinion table --features {}/f.parquet --scores {}/s.jsonl", "o.csv.gz"),
-        ("mos-labels table --features {}/f.parquet --labels {}/l.csv", "o.jsonl.gz"),
+        ("SIGINT", SCORES, "o.json.gz"),
+        ("SIGINT", SCORES, "o.csv.gz"),
+        ("SIGINT", LABELS, "o.jsonl.gz"),
+        ("SIGTERM", SCORES, "o.json.gz"),
+        ("SIGTERM", LABELS, "o.jsonl.gz"),
+        ("SIGHUP", SCORES, "o.csv.gz"),
+        ("SIGHUP", LABELS, "o.jsonl.gz"),
     ],
-    ids=["json-of-scores", "csv-of-scores", "jsonl-of-labels"],
 )
 def test_an_interrupted_run_leaves_the_old_files_and_no_others(large, number, command, out, tmp_path):
     (tmp_path / out).write_bytes(b"old table")
@@ -507,7 +513,7 @@ def test_an_interrupted_run_leaves_the_old_files_and_no_others(large, number, co
     )
     try:
         wait_for_more_than(tmp_path, 2, process)
-        process.send_signal(number)
+        process.send_signal(getattr(signal, number))
         printed, told = process.communicate(timeout=120)
     finally:
         process.kill()
@@ -519,6 +525,92 @@ def test_an_interrupted_run_leaves_the_old_files_and_no_others(large, number, co
         out: b"old table",
         "a.json": b"old audit",
     }
+
+
+EARLY = """
+import os, signal, sys
+
+module, name, *ignored = sys.argv[1:]
+number = getattr(signal, name)
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), number)
+
+if ignored == ["ignored"]:
+    signal.signal(number, signal.SIG_IGN)
+sys.meta_path.insert(0, Finder())
+sys.argv[1:] = ["mos-labels", "table", "--features", "f.csv", "--labels", "l.csv", "--out", "o.csv"]
+from polars_materialize.program import run
+run()
+"""
+
+
+def run_early(folder, *words):
+    """Runs the program in a process that gets a signal when it begins to import a module."""
+    (folder / "f.csv").write_text("clip_id\na\n")
+    (folder / "l.csv").write_text("clip_id,mos\na,3\n")
+    return subprocess.run(
+        [sys.executable, "-c", EARLY, *words],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has other signals")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("module", ["click", "msgspec._core", "polars", "polars_materialize.label_runs"])
+def test_a_signal_while_the_program_starts_gives_one_line(module, number, tmp_path):
+    result = run_early(tmp_path, module, number)
+
+    line = "interrupted; what was being written is left as it was"
+    assert (result.returncode, result.stdout, result.stderr.strip()) == (130, "", line)
+    assert not (tmp_path / "o.csv").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has other signals")
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
+    result = run_early(tmp_path, "polars", "SIGHUP", "ignored")
+
+    assert result.returncode == 0
+    assert (tmp_path / "o.csv").exists()
+
+
+LOST = """
+from polars_materialize.program import run
+import weakref, sys, os, signal, time
+from polars_materialize import cli
+
+class Thing: pass
+
+def main():
+    thing = Thing()
+    ref = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        with cli.signals.interrupting():
+            del thing
+            time.sleep(30)
+            return 7
+    except KeyboardInterrupt:
+        return 130
+
+cli.main = main
+run()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has other signals")
+def test_a_signal_that_comes_in_a_callback_is_not_lost():
+    result = subprocess.run(
+        [sys.executable, "-c", LOST], env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (result.returncode, result.stderr) == (130, "")
 
 
 FULL = """

@@ -721,6 +721,37 @@ def test_a_run_that_is_ended_leaves_no_worker_and_no_file(tmp_path, ffmpeg, numb
         assert list((folder / "o").iterdir()) == []
 
 
+ENDED_EARLY_AND_LATE = """
+import os, signal, sys, threading
+from multiprocessing import Pipe
+from polars_materialize import processes
+
+class Thread(threading.Thread):
+    def start(self):  # handlers are set, and nothing is served yet
+        os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread = Thread
+ours, theirs = Pipe()
+processes._serve(theirs)
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # it ends already
+    os.kill(os.getpid(), number)
+print("ended")
+"""
+
+
+def test_a_worker_that_is_ended_at_any_time_says_nothing():
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED_EARLY_AND_LATE],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_ctrl_c_at_a_terminal_reaches_all_processes_and_is_told_once(tmp_path, ffmpeg):
     folder, mark = fill(tmp_path / "run"), tmp_path / "mark"

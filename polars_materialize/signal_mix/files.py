@@ -22,6 +22,7 @@ from polars_materialize.signal_mix.options import SignalOptions, check_options
 from polars_materialize.stores import real, refuse_output, refuse_url
 from polars_materialize.tables import scan_files, staged
 from polars_materialize.tables.files import COMPRESSIONS, SUFFIXES
+from polars_materialize.texts import refuse_unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -116,6 +117,7 @@ def audit_tables(
         for name, path in (("out_json", out_json), ("out_md", out_md), ("out_html", out_html))
         if path is not None
     }
+    refuse_unwritable({"inputs": [f"{label}={path}" for label, path in entries], "target": target, **outputs})
     for name, path in outputs.items():
         if not path.strip() or "\0" in path:
             raise OptionError(f"{name}: expected a path", option=name)
