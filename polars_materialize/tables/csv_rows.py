@@ -16,6 +16,8 @@ from polars_materialize.errors import TableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from typing_extensions import Buffer
+
     from polars_materialize.tables.files import File
 
 BOM = b"\xef\xbb\xbf"
@@ -106,7 +108,8 @@ def _begin_cells(data: bytes) -> bool:
 def _by_row(held: bytes, stream: BinaryIO, size: int) -> Iterator[bytes]:
     """Cuts what was held, and what follows, row by row; which takes much longer."""
     # Bytes that are no text stay what they are: who reads them says where they are.
-    text = io.TextIOWrapper(_Joined(held, stream), encoding="utf-8", errors="surrogateescape", newline="")
+    both = io.BufferedReader(_Joined(held, stream))
+    text = io.TextIOWrapper(both, encoding="utf-8", errors="surrogateescape", newline="")
     lines: list[str] = []
     length = 0
 
@@ -125,7 +128,7 @@ def _by_row(held: bytes, stream: BinaryIO, size: int) -> Iterator[bytes]:
     yield "".join(lines).encode(errors="surrogateescape")
 
 
-class _Joined(io.BufferedIOBase):
+class _Joined(io.RawIOBase):
     """Bytes, and then a stream."""
 
     def __init__(self, held: bytes, stream: BinaryIO) -> None:
@@ -135,7 +138,8 @@ class _Joined(io.BufferedIOBase):
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        return self._held.read(size) or self._stream.read(-1 if size is None else size)
-
-    read1 = read
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer)
+        data = self._held.read(len(view)) or self._stream.read(len(view))
+        view[: len(data)] = data
+        return len(data)
