@@ -830,6 +830,26 @@ def test_a_header_with_an_empty_name(tmp_path):
     assert read_text(tmp_path, ",mos\n0,1.5\n", "x.csv").to_dict(as_series=False) == {"": [0], "mos": [1.5]}
 
 
+@pytest.mark.parametrize("column", ["^a$", "*", "^.*$"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".parquet", ".arrow"])
+def test_a_column_that_polars_takes_for_a_pattern_is_refused_by_name(tmp_path, column, suffix):
+    path = tmp_path / f"x{suffix}"
+    pm.sink_table(pl.DataFrame({"clip_id": ["a"], column: [1]}), path)
+
+    with pytest.raises(errors.TableError) as caught:
+        pm.scan_table(path)
+    assert str(caught.value) == f"{path}: Polars takes the column names {column!r} for patterns; rename them"
+    with pytest.raises(errors.TableError, match="for patterns; rename them"):
+        list(tables.read_records(tables.find(path)))
+
+
+@pytest.mark.parametrize("name", ["^a$", "*", "^.*$"])
+def test_a_field_within_a_column_may_be_called_as_a_pattern(tmp_path, name):
+    row = {"clip_id": "a", "x": {name: 1, "a": 2, "y": [{name: None}, {name: 2.5}]}}
+
+    assert read_text(tmp_path, f"{json.dumps(row)}\n" * 2).to_dicts() == [row, row]
+
+
 @pytest.mark.parametrize("block", [None, 24])
 @pytest.mark.parametrize(
     ("text", "message"),

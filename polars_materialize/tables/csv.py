@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import polars as pl
 
 from polars_materialize.errors import TableError, listing
-from polars_materialize.names import LABEL_KEYS, SCORE_KEYS
+from polars_materialize.names import LABEL_KEYS, SCORE_KEYS, refuse_patterns
 from polars_materialize.tables import csv_rows
 from polars_materialize.tables.dtypes import Profile
 from polars_materialize.tables.files import PLAIN
@@ -35,7 +35,7 @@ def header(file: File) -> list[str]:
     """The names in the first line.
 
     Raises:
-        TableError: If the file is empty, not UTF-8, or a name stands twice.
+        TableError: If the file is empty, not UTF-8, or a name stands twice or is a pattern for Polars.
     """
     names = _header(file).names
     if not names:
@@ -43,6 +43,7 @@ def header(file: File) -> list[str]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise TableError(file.written, f"columns that stand twice: {listing(twice)}", line=1)
+    refuse_patterns(names, file.written)
     return names
 
 
