@@ -53,9 +53,9 @@ def _without_lines(data: bytes, count: int) -> bytes:
 
 
 def _cut(file: File, stream: BinaryIO, size: int) -> Iterator[bytes]:
-    held = stream.read(len(BOM)).removeprefix(BOM)
-    held += stream.read(size)
-    line, more = 1, True
+    held = stream.read(len(BOM)).removeprefix(BOM) + stream.read(size)
+    ahead = stream.read(1)  # most files are of one piece, and need not be looked at
+    held, line, more = held + ahead, 1, bool(ahead)
     while held:
         end = _rows_end(held) if more else len(held)
         if end is None:

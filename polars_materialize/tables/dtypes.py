@@ -114,7 +114,9 @@ def leaf_values(frame: pl.DataFrame, path: Path) -> pl.Series:
         if step == ITEM:
             values = values.explode()
         else:  # struct.field() would take some names for patterns
-            values = values.struct.unnest().get_column(step) if is_pattern(step) else values.struct.field(step)
+            values = (
+                values.struct.unnest().get_column(step) if is_pattern(step) else values.struct.field(step)
+            )
     return values
 
 
