@@ -203,6 +203,9 @@ def join_labels(
         labels have: `corpus`, `corpus_version` (String), `mos_n_ratings` (Int64), `mos_std_dev` (Float64, in
         the label file's own scale), `split` (String).
 
+        In Polars' streaming engine a sum over a slice of a lazy result may be that of other rows; see "Slices
+        of a lazy join" in `docs/concepts.md`.
+
     Raises:
         OptionError: If an option is not valid, or `labels` is not a frame of labels.
         KeyColumnError: If the table has no key column.

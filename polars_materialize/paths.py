@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fnmatch
 import glob
 import os
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
 from polars_materialize.stores import matches
 from polars_materialize.stores.urls import BUCKETS, Address, is_url, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator
 
 
 class Readers:
@@ -49,7 +48,7 @@ class Readers:
         """What reads the file or the object at `real`, if an input does."""
         if is_url(real):
             return self._of_url(real)
-        for path in (real, *map(str, PurePath(real).parents)):
+        for path in _up_to_hidden(PurePath(real)):
             if path in self._places:
                 return self._places[path]
         found = (
@@ -59,9 +58,8 @@ class Readers:
 
     def _of_url(self, real: str) -> str | None:
         start, _, rest = real.partition("://")
-        parts = rest.split("/")
-        for count in range(len(parts), 0, -1):
-            url = f"{start}://{'/'.join(parts[:count])}"
+        for path in _up_to_hidden(PurePosixPath(rest)):
+            url = f"{start}://{path}"
             if url in self._places:
                 return self._places[url]
         store, key = rest.partition("/")[::2]
@@ -70,6 +68,14 @@ class Readers:
             if same and matches(pattern.split("/"), key.split("/")):
                 return place
         return None
+
+
+def _up_to_hidden(path: PurePath) -> Iterator[str]:
+    """A path, and the folders that would be read with it: not those above a hidden name."""
+    yield str(path)
+    while path.parent != path and not path.name.startswith("."):
+        path = path.parent
+        yield str(path)
 
 
 def reads(base_dir: Path | None, pattern: str, real: str) -> bool:
@@ -97,13 +103,4 @@ def _matches_glob(base_dir: Path, pattern: str, real: str) -> bool:
         below = PurePath(real).relative_to(folder).parts
     except ValueError:
         return False
-    return _matches(parts[plain:], below)
-
-
-def _matches(patterns: Sequence[str], parts: Sequence[str]) -> bool:
-    """Whether a path matches a glob, part by part; `**` stands for any number of folders."""
-    if not patterns:
-        return not parts
-    if patterns[0] == "**":
-        return any(_matches(patterns[1:], parts[skip:]) for skip in range(len(parts) + 1))
-    return bool(parts) and fnmatch.fnmatchcase(parts[0], patterns[0]) and _matches(patterns[1:], parts[1:])
+    return matches(parts[plain:], below)

@@ -111,6 +111,9 @@ def add_saliency(
         `model-failed`), and for rows that are `ok` the model's id and the aggregator (String) and
         `ema_alpha` (Float64). Rows that are not `ok` keep what they had in all columns but the status.
 
+        In Polars' streaming engine a sum over a slice of a lazy result may be that of other rows; see "Slices
+        of a lazy join" in `docs/concepts.md`.
+
     Raises:
         OptionError: If an option is not valid.
         ModelError: If the model is missing, or not an ONNX network that takes pictures.

@@ -113,6 +113,9 @@ def join_scores(
         `_runtime_ms` (Float64, milliseconds), `_frames` (Int64; how many frame scores were averaged, 0 for
         a plain score) and `_source` (String; the sidecar).
 
+        In Polars' streaming engine a sum over a slice of a lazy result may be that of other rows; see "Slices
+        of a lazy join" in `docs/concepts.md`.
+
     Raises:
         OptionError: If an option is not valid, or `scores` is not a frame of scores.
         KeyColumnError: If the table has no key column.

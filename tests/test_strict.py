@@ -169,6 +169,19 @@ def test_lines_that_are_no_objects_are_not_read(line):
     assert chunk_of("{}", line, "{}", schema=SCHEMA) is None
 
 
+@pytest.mark.parametrize("number", [2**53 + 1, -(2**53) - 1, 2**53, 2**53 - 1])
+def test_a_long_integer_among_floats_of_earlier_chunks_is_exact(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 64)
+    lines = ['{"a":0.5}'] * 20 + [f'{{"a":{number}}}'] + ['{"a":1.5}'] * 20
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+
+    found = pm.scan_table(tmp_path / "x.jsonl").collect()["a"]
+
+    exact = abs(number) <= 2**53
+    assert found.dtype == (pl.Float64 if exact else pl.String)
+    assert found[20] == (float(number) if exact else str(number))
+
+
 def test_a_file_that_disappoints_is_not_tried_for_ever(tmp_path, monkeypatch):
     tried = []
     read = strict.read

@@ -6,6 +6,7 @@ import csv as plain_csv
 import errno
 import gzip
 import io
+import itertools
 import json
 import math
 import os
@@ -33,7 +34,7 @@ from polars.testing.parametric import dataframes
 
 import polars_materialize as pm
 from polars_materialize import errors, tables
-from polars_materialize.tables import chunks, csv, shards, sinks
+from polars_materialize.tables import chunks, csv, csv_rows, shards, sinks
 
 BINARY = [".parquet", ".pq", ".arrow", ".feather", ".ipc"]
 LINES = [".jsonl", ".ndjson"]
@@ -130,6 +131,37 @@ def test_gzip_of_several_members(tmp_path):
     data = b"".join(gzip.compress(part) for part in parts)
 
     assert read_text(tmp_path, data, "x.jsonl.gz")["a"].to_list() == [1, 2]
+
+
+SKIPPED = b"\x50\x2a\x4d\x18\x05\0\0\0hello"
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [SKIPPED, b"1", b"2"],
+        [b"", b"1", b"2"],
+        [b"1", SKIPPED, b"2"],
+        [b"1", b"2", SKIPPED],
+        [b"\x5f\x2a\x4d\x18\0\0\0\0", SKIPPED, b"1", b"", b"2"],
+    ],
+)
+def test_zstd_of_several_frames(tmp_path, suffix, frames):
+    line = {"jsonl": b'{"a":%s}\n', "csv": b"%s\n"}[suffix]
+    parts = [part if b"\x18" in part else compressed(line % part if part else b"") for part in frames]
+    if suffix == "csv":
+        place = next(index for index, part in enumerate(parts) if b"\x18" not in part[:4])
+        parts.insert(place, compressed(b"a\n"))
+    path = tmp_path / f"x.{suffix}.zst"
+    path.write_bytes(b"".join(parts))
+
+    assert pm.scan_table(path).collect()["a"].to_list() == [1, 2]
+    assert pm.scan_table(path).select(pl.len()).collect().item() == 2
+
+
+def compressed(data):
+    return pa.Codec("zstd").compress(data, asbytes=True)
 
 
 @pytest.mark.parametrize("name", ["x.jsonl.gz", "x.csv.gz", "x.json.gz", "x.jsonl.zst", "x.csv.zst"])
@@ -558,6 +590,117 @@ def test_a_repeated_field_is_seen_whatever_else_looks_like_a_name_or_a_null(tmp_
         read_text(tmp_path, line + "\n")
 
 
+TWICE = [
+    '{"a":2,"a":null}',
+    '{"a":null,"a":2}',
+    '{"a":null,"a":null}',
+    '{"a": null, "a": "x"}',
+    '{"a":\tnull,"a":2}',
+    '{"b":{"a":1.5,"a":null}}',
+    '{"b":[{"a":1},{"a":null,"c":1,"a":3}]}',
+    '{"b":[null],"a":1,"a":2}',
+    '{"b":[null,null],"a":1,"c":{"a":2,"a":null}}',
+    '{"b":"\\":null","a":1,"a":null}',
+    r'{"\u0061":1,"a":null}',
+    r'{"b":null,"a":1,"\u0061":null}',
+]
+
+
+@pytest.mark.parametrize("line", TWICE)
+@pytest.mark.parametrize("many", [0, 3000])
+@pytest.mark.parametrize("rest", ['{"a":1}', '{"a":null,"b":[null]}', '{"c":{"a":null}}'])
+def test_a_field_is_not_repeated_whatever_its_values(tmp_path, line, many, rest):
+    lines = [rest] * many + [line] + [rest] * many
+
+    message = refused(tmp_path, "\n".join(lines))
+
+    assert message == f"x.jsonl:{many + 1}: an object has the field 'a' twice"
+
+
+@pytest.mark.parametrize("line", TWICE)
+def test_a_field_is_not_repeated_in_a_document(tmp_path, line):
+    assert refused(tmp_path, f'[{{"a":1}},\n{line}]', "x.json").endswith("has the field 'a' twice")
+    assert refused(tmp_path, f'{{"rows":[{line}]}}', "x.json").endswith("has the field 'a' twice")
+    assert refused(tmp_path, f'{{"rows":[{{"x":NaN}},{line}]}}', "x.json").endswith("has the field 'a' twice")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"rows":[{"a":1}],"rows":[{"a":2}]}',
+        '{"rows":[{"a":1}],"rows":[{"a":1}]}',
+        '{"rows":null,"rows":[{"a":1}]}',
+        '{"x":{"rows":1,"rows":null},"rows":[{"a":1}]}',
+    ],
+)
+def test_rows_are_not_repeated_in_a_document(tmp_path, text):
+    assert refused(tmp_path, text, "x.json") == "x.json: an object has the field 'rows' twice"
+
+
+def test_a_field_is_not_repeated_in_a_sidecar(tmp_path):
+    for name in ("s.json", "s.jsonl"):
+        (tmp_path / name).write_text('{"key":"a","score":1.5,"score":null}')
+
+        with pytest.raises(errors.TableError, match="has the field 'score' twice"):
+            pm.scan_scores(f"dover={tmp_path / name}").collect()
+
+
+def test_fields_of_one_name_in_several_objects_are_not_repeated(tmp_path):
+    line = '{"a":null,"b":{"a":null},"c":[{"a":null},{"a":1}],"d":"\\"a\\":null"}'
+
+    assert read_text(tmp_path, (line + "\n") * 2000).height == 2000
+
+
+DEEP = {
+    "lists": lambda depth: "[" * (depth - 1) + "1" + "]" * (depth - 1),
+    "objects": lambda depth: '{"a":' * (depth - 1) + "1" + "}" * (depth - 1),
+    "both": lambda depth: '[{"a":' * (depth // 2) + "1" + "}]" * (depth // 2),
+}
+
+
+@pytest.mark.parametrize("shape", DEEP.values(), ids=list(DEEP))
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json"])
+@pytest.mark.parametrize("depth", [65, 67, 400, 1001, 100_001])
+def test_what_is_nested_too_deep_is_refused(tmp_path, shape, name, depth):
+    line = f'{{"a":{shape(depth)}}}'
+    text = f'{{"a":1}}\n{line}\n' if name == "x.jsonl" else f"[{line}]"
+
+    message = refused(tmp_path, text, name)
+
+    assert message.startswith("x.jsonl:2: " if name == "x.jsonl" else "x.json: ")
+    assert message.endswith("nested more than 64 deep")
+
+
+@pytest.mark.parametrize("shape", DEEP.values(), ids=list(DEEP))
+def test_what_is_nested_less_deep_comes_through(tmp_path, shape):
+    line = f'{{"a":{shape(63)},"b":"{"[" * 99}"}}'
+
+    found = read_text(tmp_path, f"{line}\n" * 2)
+
+    assert found.height == 2
+    assert found["b"][0] == "[" * 99
+
+
+def test_a_long_line_that_is_cut_off_is_not_called_deep(tmp_path):
+    line = '{"a":[' + '{"x":[1]},' * 200
+
+    assert refused(tmp_path, line).startswith("x.jsonl:1: not a JSON object")
+
+
+@pytest.mark.parametrize("text", [b"\xed\xa0\xbd\xed\xb8\x80", b"\xe4", b"\xc0\x80", b"\xf5"])
+@pytest.mark.parametrize("place", [b'{"%s":1}', b'{"a":"%s"}', b'{"b":{"%s":1}}', b'{"a":NaN,"b":["%s"]}'])
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.csv"])
+def test_text_that_is_not_utf_8_is_refused_with_its_line(tmp_path, text, place, name):
+    """The first is a character as two surrogates, which is how CESU-8 writes it."""
+    line = place % text
+    whole = b"[{},\n%s]" if name == "x.json" else b"{}\n%s\n" if name == "x.jsonl" else b'a\n"%s"\n'
+    data = whole % (line.replace(b'"', b'""') if name == "x.csv" else line)
+
+    message = refused(tmp_path, data, name)
+
+    assert message.startswith((f"{name}:2: not UTF-8 text: ", f"{name}: rows[1]: not UTF-8 text: "))
+
+
 @pytest.mark.parametrize("size", [1, 60, 2**20])
 def test_a_byte_order_mark_within_a_file_is_refused(tmp_path, monkeypatch, size):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", size)
@@ -687,6 +830,26 @@ def test_a_header_with_an_empty_name(tmp_path):
     assert read_text(tmp_path, ",mos\n0,1.5\n", "x.csv").to_dict(as_series=False) == {"": [0], "mos": [1.5]}
 
 
+@pytest.mark.parametrize("column", ["^a$", "*", "^.*$"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".parquet", ".arrow"])
+def test_a_column_that_polars_takes_for_a_pattern_is_refused_by_name(tmp_path, column, suffix):
+    path = tmp_path / f"x{suffix}"
+    pm.sink_table(pl.DataFrame({"clip_id": ["a"], column: [1]}), path)
+
+    with pytest.raises(errors.TableError) as caught:
+        pm.scan_table(path)
+    assert str(caught.value) == f"{path}: Polars takes the column names {column!r} for patterns; rename them"
+    with pytest.raises(errors.TableError, match="for patterns; rename them"):
+        list(tables.read_records(tables.find(path)))
+
+
+@pytest.mark.parametrize("name", ["^a$", "*", "^.*$"])
+def test_a_field_within_a_column_may_be_called_as_a_pattern(tmp_path, name):
+    row = {"clip_id": "a", "x": {name: 1, "a": 2, "y": [{name: None}, {name: 2.5}]}}
+
+    assert read_text(tmp_path, f"{json.dumps(row)}\n" * 2).to_dicts() == [row, row]
+
+
 @pytest.mark.parametrize("block", [None, 24])
 @pytest.mark.parametrize(
     ("text", "message"),
@@ -708,6 +871,79 @@ def test_malformed_csv_is_named(tmp_path, monkeypatch, block, text, message):
         monkeypatch.setattr(csv, "BLOCK_BYTES", block)
 
     assert refused(tmp_path, text, "x.csv").startswith(message)
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '"A\r\nB"',
+        '"a\r\n\r\nb"',
+        '"A\rB"',
+        '"\r\n"',
+        '"A""\n""B"',
+        '"\u00e4\U0001f600"',
+        f'"{"y" * 90}\r\n,{"z" * 90}"',
+        'A"B',
+        '5" x "',
+    ],
+)
+def test_csv_is_the_same_wherever_it_is_cut(tmp_path, monkeypatch, mark, end, cell):
+    for block, before in itertools.product([3, 16], range(20)):
+        monkeypatch.setattr(csv, "BLOCK_BYTES", block)
+        text = end.join(["a,b", f"{'x' * before},t", f"t,{cell}", f"{cell},u", '"",""', ""])
+        path = tmp_path / "x.csv"
+        path.write_bytes(f"{mark}{text}".encode())
+        wanted = list(plain_csv.reader(io.StringIO(text, newline="")))[1:]
+
+        found = [[value or "" for value in row] for row in read(path).rows()]
+
+        assert found == wanted, (block, text)
+
+
+def test_a_row_may_be_longer_than_a_block(tmp_path):
+    long = "x" * (2 * csv.BLOCK_BYTES + 5)
+    (tmp_path / "x.csv").write_text(f'a,b\n1,"{long}"\n2,{long[:-3]}\n3,c\n')
+
+    assert read(tmp_path / "x.csv")["b"].str.len_bytes().to_list() == [len(long), len(long) - 3, 1]
+
+
+def test_a_line_feed_after_a_block_is_not_lost(tmp_path):
+    head, tail = 'a,b\n"', '\r\nB",1\n'
+    cell = "x" * (csv.BLOCK_BYTES - len(head) - 1)
+    (tmp_path / "x.csv").write_bytes(f"{head}{cell}{tail}".encode())
+
+    assert read(tmp_path / "x.csv")["a"].item() == f"{cell}\r\nB"
+
+
+def test_a_row_without_an_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 16)
+    monkeypatch.setattr(csv_rows, "LONGEST_ROW", 200)
+
+    message = refused(tmp_path, 'a,b\n1,2\n3,"x\n' + "4,5\n" * 100, "x.csv")
+
+    assert message == "x.csv:3: a row of more than 1 GiB; is a quote not closed?"
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("a,b\r1,2\r\r3,4\r", [(1, 2), (3, 4)]),
+        ("a,b\n\r1,2\n", [(1, 2)]),
+        ("a,b\r\r", []),
+        ("a,b\n1,2\r3,4\n\n", [(1, 2), (3, 4)]),
+        ("a,b\n1,x\r\n\r\r\n2,y\n", [(1, "x"), (2, "y")]),
+        ("a\rx\r\ry\n\n", [("x",), (None,), ("y",), (None,)]),
+    ],
+)
+def test_a_carriage_return_alone_ends_a_line(tmp_path, text, rows):
+    assert read_text(tmp_path, text, "x.csv").rows() == rows
+    assert pm.scan_table(tmp_path / "x.csv").select(pl.len()).collect().item() == len(rows)
+
+
+def test_a_line_of_csv_after_a_carriage_return_alone_is_named(tmp_path):
+    assert refused(tmp_path, "a,b\r1,2\r\r3\r", "x.csv") == "x.csv:4: expected 2 cells, found 1"
 
 
 def test_a_malformed_line_after_many_of_csv(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ import polars as pl
 from polars_materialize import warm
 from polars_materialize.errors import TableError
 from polars_materialize.tables import xml
+from polars_materialize.tables.json_text import DEEPEST, RepeatedFieldError, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -170,6 +172,7 @@ def _document_rows(file: File, wrappers: Sequence[str], *, single: bool) -> Iter
         if name is None:
             problem = f"expected a list of row objects or an object with {wrappers[0]!r}"
             raise TableError(file.written, problem)
+        _refuse_repeated(data, document[name], file)
         document = document[name]
         if isinstance(document, msgspec.Raw) and bytes(document).startswith(b"["):
             document = _decode_raw(document)
@@ -187,16 +190,28 @@ def _document_rows(file: File, wrappers: Sequence[str], *, single: bool) -> Iter
 
 def _decode_document(data: bytes, file: File, *, several: bool) -> tuple[object, Callable[[Any], bytes]]:
     """Decodes the outer level of a document, and says how its rows are encoded again."""
-    try:
-        return _decode_raw(data), bytes
-    except (msgspec.MsgspecError, RecursionError):
-        pass
+    with contextlib.suppress(msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        document = _decode_raw(data)
+        return document, bytes
     try:  # Python's own decoder takes the NaN that Python's own encoder writes
-        return json.loads(data.decode()), lambda row: json.dumps(row).encode()
+        return loads(data), lambda row: json.dumps(row).encode()
+    except RepeatedFieldError as error:
+        raise TableError(file.written, str(error)) from None
     except (ValueError, RecursionError) as error:
         if several and isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
             return _split_documents(data, file), bytes
-        raise _not_json(file, error) from None
+        raise _not_json(file, error, data) from None
+
+
+def _refuse_repeated(data: bytes, rows: object, file: File) -> None:
+    """Refuses a field that stands twice beside the rows of a document, of which msgspec keeps the last."""
+    beside = data.replace(bytes(rows), b"0", 1) if isinstance(rows, msgspec.Raw) else data
+    try:
+        loads(beside)
+    except RepeatedFieldError as error:
+        raise TableError(file.written, str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise _not_json(file, error, data) from None
 
 
 def _split_documents(data: bytes, file: File) -> list[bytes]:
@@ -208,7 +223,7 @@ def _split_documents(data: bytes, file: File) -> list[bytes]:
         try:
             end = decoder.raw_decode(text, start)[1]
         except (ValueError, RecursionError) as error:
-            raise _not_json(file, error) from None
+            raise _not_json(file, error, data) from None
         documents.append(text[start:end].encode())
         while text[end : end + 1].isspace():
             end += 1
@@ -225,7 +240,12 @@ def _decode_raw(data: bytes | msgspec.Raw) -> object:
     return msgspec.json.decode(data, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
 
 
-def _not_json(file: File, error: Exception) -> TableError:
+def _not_json(file: File, error: Exception, data: bytes) -> TableError:
     if isinstance(error, json.JSONDecodeError):
         return TableError(file.written, f"not JSON: {error.msg}", line=error.lineno)
+    if isinstance(error, UnicodeDecodeError):
+        line = data.count(b"\n", 0, error.start) + 1
+        return TableError(file.written, f"not UTF-8 text: {error.reason}; save it as UTF-8", line=line)
+    if isinstance(error, RecursionError):
+        return TableError(file.written, f"lists and objects nested more than {DEEPEST} deep")
     return TableError(file.written, f"not JSON: {error}")

@@ -16,19 +16,18 @@ import polars as pl
 
 from polars_materialize import warm
 from polars_materialize.errors import TableError, listing
-from polars_materialize.names import LABEL_KEYS, SCORE_KEYS
+from polars_materialize.names import LABEL_KEYS, SCORE_KEYS, refuse_patterns
+from polars_materialize.tables import csv_rows
 from polars_materialize.tables.dtypes import Profile
 from polars_materialize.tables.files import PLAIN
+from polars_materialize.tables.parallel import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    import pyarrow as pa
-
     from polars_materialize.tables.files import File
 
 BLOCK_BYTES = 8 << 20
-BOM = b"\xef\xbb\xbf"
 csv.field_size_limit(2**31 - 1)
 BOOLEANS = ("true", "false", "True", "False", "TRUE", "FALSE")
 
@@ -37,7 +36,7 @@ def header(file: File) -> list[str]:
     """The names in the first line.
 
     Raises:
-        TableError: If the file is empty, not UTF-8, or a name stands twice.
+        TableError: If the file is empty, not UTF-8, or a name stands twice or is a pattern for Polars.
     """
     names = _header(file).names
     if not names:
@@ -45,6 +44,7 @@ def header(file: File) -> list[str]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise TableError(file.written, f"columns that stand twice: {listing(twice)}", line=1)
+    refuse_patterns(names, file.written)
     return names
 
 
@@ -97,8 +97,8 @@ def infer(file: File, key_columns: Sequence[str] = ()) -> Profile:
         for name, _ in file.partitions:
             if name in names:
                 seen.hold(frame.get_column(name))
-    lines, quotes = _survey(file)
-    if quotes % 2:
+    survey = _survey(file)
+    if survey.quotes % 2:
         raise _first_fault(file, _header(file).width, "a quote is not closed")
     return Profile(
         schema={
@@ -106,7 +106,7 @@ def infer(file: File, key_columns: Sequence[str] = ()) -> Profile:
         },
         inexact={(name,) for name, column in schema.columns.items() if not column.exact},
         negative={(name,) for name, column in schema.columns.items() if column.low < 0},
-        plain=file.dialect == PLAIN and not quotes and lines == rows + 1,
+        plain=file.dialect == PLAIN and not survey.quotes and survey.is_one_line_a_row(rows + 1),
         held=seen.held,
     )
 
@@ -133,54 +133,48 @@ def read_text(file: File, names: Sequence[str], columns: Sequence[str]) -> Itera
         import pyarrow as pa  # noqa: PLC0415 - start-up does not need it
 
     head = _header(file)
-    # A Python stream here would let pyarrow's reading thread outlive the interpreter's lock.
-    stream = pa.input_stream(str(file.local()), compression=file.compression)
+    seen = False
+    pieces = csv_rows.pieces(file, BLOCK_BYTES, head.lines)
     try:
-        with stream:
-            yield from _cells(stream, file, head, names, columns)
-    except pa.ArrowInvalid as error:
-        if _survey(file)[0] <= head.lines:
-            if not head.lines:
-                problem = f"the file is empty; expected lines of {head.width} cells"
-                raise TableError(file.written, problem) from None
-            return  # a header and nothing else
+        for frame in in_order(lambda piece: _cells(piece, file, head, names, columns), pieces):
+            seen = True
+            yield frame
+    except (pa.ArrowInvalid, csv.Error) as error:
         raise _first_fault(file, head.width, str(error)) from None
+    if not seen and not head.lines:
+        raise TableError(file.written, f"the file is empty; expected lines of {head.width} cells")
 
 
 def _cells(
-    stream: pa.NativeFile, file: File, head: _Header, names: Sequence[str], columns: Sequence[str]
-) -> Iterator[pl.DataFrame]:
-    """The cells of some columns as text, in batches; pyarrow's own error if there is a fault."""
+    piece: bytes, file: File, head: _Header, names: Sequence[str], columns: Sequence[str]
+) -> pl.DataFrame:
+    """The cells of some columns in whole rows, as text; pyarrow's own error if there is a fault."""
     with warm.importing:
-        from pyarrow import csv as pa_csv  # noqa: PLC0415 - start-up does not need it
-        from pyarrow import large_string  # noqa: PLC0415
+        import pyarrow as pa  # noqa: PLC0415 - start-up does not need it
+        from pyarrow import csv as pa_csv  # noqa: PLC0415
 
     # A line of one empty cell is a null in a table of one column, and blank in any other.
     parsing = pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=head.width > 1)
     places = {name: f"{index}" for index, name in enumerate(names)}
     end = [f"{index}" for index in range(len(names), head.width)]
     converting = pa_csv.ConvertOptions(
-        column_types=dict.fromkeys([*places.values(), *end], large_string()),
+        column_types=dict.fromkeys([*places.values(), *end], pa.large_string()),
         include_columns=[*(places[name] for name in columns), *end] or ["0"],
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
         null_values=[""],
     )
     reading = pa_csv.ReadOptions(
-        block_size=BLOCK_BYTES, column_names=[*places.values(), *end], skip_rows=head.lines
+        use_threads=False, block_size=len(piece) + 1, column_names=[*places.values(), *end]
     )
-    with pa_csv.open_csv(
-        stream, read_options=reading, parse_options=parsing, convert_options=converting
-    ) as batches:
-        for batch in batches:
-            frame = pl.DataFrame(batch)
-            cells = {name: pl.col(places[name]) for name in columns}
-            if any((frame.get_column(name).str.strip_chars() != "").any() for name in end):
-                problem = "a cell beyond the last name; expected a comma that ends the line"
-                raise TableError(file.written, problem)
-            if file.dialect.trimmed:
-                cells = {name: cell.str.strip_chars() for name, cell in cells.items()}
-            yield frame.select(cell.alias(name) for name, cell in cells.items())
+    frame = pl.DataFrame(pa_csv.read_csv(pa.BufferReader(piece), reading, parsing, converting))
+    cells = {name: pl.col(places[name]) for name in columns}
+    if any((frame.get_column(name).str.strip_chars() != "").any() for name in end):
+        problem = "a cell beyond the last name; expected a comma that ends the line"
+        raise TableError(file.written, problem)
+    if file.dialect.trimmed:
+        cells = {name: cell.str.strip_chars() for name, cell in cells.items()}
+    return frame.select(cell.alias(name) for name, cell in cells.items())
 
 
 class Gathered(NamedTuple):
@@ -214,7 +208,7 @@ def gather(files: Iterable[File], key_columns: Sequence[str]) -> Iterator[Gather
 
     for file in files:
         with file.open() as stream:
-            data = stream.read().removeprefix(BOM)
+            data = stream.read().removeprefix(csv_rows.BOM)
         header, body = (b"", data) if file.dialect.columns is not None else _partition(data)
         plain = _is_plain(data, body)
         if not plain or header != known or sum(len(other) for other in bodies) > BLOCK_BYTES:
@@ -250,10 +244,9 @@ def _read_gathered(some: Gathered, data: bytes, key_columns: Sequence[str]) -> G
     file = some.files[0]
     names, head = header(file), _header(file)
     try:
-        batches = list(_cells(pa.BufferReader(data), file, head._replace(lines=0), names, names))
+        text = _cells(data, file, head, names, names)
     except (pa.ArrowInvalid, TableError):
         return some
-    text = pl.concat(batches)
     if text.height != sum(some.rows):
         return some
     schema = _Schema(names, key_columns)
@@ -268,7 +261,7 @@ def line_numbers(file: File, rows: int) -> pl.Series:
     """The line on which each row begins, counted from 1."""
     head = _header(file)
     skipped, width = head.lines, head.width
-    if _survey(file)[0] == rows + skipped:  # one line a row
+    if _survey(file).is_one_line_a_row(rows + skipped):
         return pl.int_range(skipped + 1, skipped + rows + 1, eager=True)
     with file.open() as stream, _text(stream) as text:
         reader = csv.reader(text)
@@ -282,15 +275,27 @@ def line_numbers(file: File, rows: int) -> pl.Series:
     return pl.Series(starts, dtype=pl.Int64)
 
 
-def _survey(file: File) -> tuple[int, int]:
-    """How many lines and how many quotes a file has."""
-    lines, quotes, last = 0, 0, b"\n"
+class _Survey(NamedTuple):
+    """How many line feeds, carriage returns without one, and quotes a file has."""
+
+    lines: int
+    returns: int
+    quotes: int
+
+    def is_one_line_a_row(self, rows: int) -> bool:
+        """Whether a file of so many rows has no blank lines, and none that only some readers take for one."""
+        return self.lines == rows and not self.returns
+
+
+def _survey(file: File) -> _Survey:
+    lines, returns, quotes, last = 0, 0, 0, b"\n"
     with file.open() as stream:
         while block := stream.read(BLOCK_BYTES):
             lines += block.count(b"\n")
+            returns += block.count(b"\r") - block.count(b"\r\n") - (last + block[:1] == b"\r\n")
             quotes += block.count(b'"')
             last = block[-1:]
-    return lines + (last != b"\n"), quotes
+    return _Survey(lines + (last != b"\n"), returns, quotes)
 
 
 def _text(stream: BinaryIO) -> io.TextIOWrapper:

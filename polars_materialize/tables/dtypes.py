@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from polars_materialize.names import is_pattern
+
 Path = tuple[str, ...]
 Schema = Mapping[str, pl.DataType]
 
@@ -109,7 +111,12 @@ def leaf_values(frame: pl.DataFrame, path: Path) -> pl.Series:
     values = frame.get_column(path[0])
     for step in path[1:]:
         # explode() of a list keeps one null for an empty list, which no check here minds.
-        values = values.explode() if step == ITEM else values.struct.field(step)
+        if step == ITEM:
+            values = values.explode()
+        else:  # struct.field() would take some names for patterns
+            values = (
+                values.struct.unnest().get_column(step) if is_pattern(step) else values.struct.field(step)
+            )
     return values
 
 

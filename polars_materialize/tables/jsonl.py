@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from polars_materialize.tables import dtypes, kinds
+from polars_materialize.tables.json_text import RepeatedFieldError, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,10 +63,11 @@ def infer(chunk: Chunk, profile: dtypes.Profile) -> pl.DataFrame:
     """
     if chunk.data.isspace():
         return pl.DataFrame()
+    kinds.refuse_deep(chunk)
     kinds.refuse_lone_surrogates(chunk)
     kinds.refuse_inner_marks(chunk)
     try:
-        frame = pl.read_ndjson(chunk.data, infer_schema_length=None)
+        frame = _polars(chunk.data, None)
     except pl.exceptions.PolarsError:
         schema = _infer_by_line(chunk)
         frame = parse(chunk, schema)
@@ -84,8 +86,13 @@ def infer(chunk: Chunk, profile: dtypes.Profile) -> pl.DataFrame:
     return frame
 
 
-def _polars(data: bytes, schema: dtypes.Schema) -> pl.DataFrame:
-    return pl.read_ndjson(data, schema=dict(schema))
+def _polars(data: bytes, schema: dtypes.Schema | None) -> pl.DataFrame:
+    try:
+        if schema is None:
+            return pl.read_ndjson(data, infer_schema_length=None)
+        return pl.read_ndjson(data, schema=dict(schema))
+    except pl.exceptions.PanicException as error:  # of a field that is null once and an object once, say
+        raise pl.exceptions.ComputeError(str(error)) from None
 
 
 def _quote_tokens(data: bytes) -> bytes:
@@ -114,9 +121,11 @@ def _raise_first_fault(chunk: Chunk, read: Callable[[bytes], object]) -> None:
 
 def _what_is_wrong(line: bytes) -> str:
     try:
-        value = kinds.loads(line)
-    except kinds.RepeatedFieldError as error:
+        value = loads(line)
+    except RepeatedFieldError as error:
         return str(error)
+    except UnicodeDecodeError as error:
+        return f"not UTF-8 text: {error.reason}; save it as UTF-8"
     except json.JSONDecodeError as error:
         return f"not a JSON object: {error.msg} at column {error.colno}"
     except (ValueError, RecursionError) as error:
@@ -136,8 +145,8 @@ def _infer_by_line(chunk: Chunk) -> dict[str, pl.DataType]:
     schema: dict[str, pl.DataType] = {}
     for row, (_, line) in enumerate(chunk.lines()):
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
+            value = loads(line)
+        except (ValueError, RecursionError, RepeatedFieldError):
             raise chunk.fault(row, _what_is_wrong(line)) from None
         if not isinstance(value, dict):
             raise chunk.fault(row, _what_is_wrong(line))

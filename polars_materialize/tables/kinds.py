@@ -17,6 +17,7 @@ import polars as pl
 
 from polars_materialize.tables import dtypes
 from polars_materialize.tables.chunks import BOM, Chunk
+from polars_materialize.tables.json_text import DEEPEST, RepeatedFieldError, is_deep, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ SEARCHED_BYTES = 2**16
 ODD_COLONS = (b" :", b"\t:", b"\r:", b"\n:")
 """What shows that a colon may not follow its name at once."""
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+NULL_FIELD = re.compile(rb'"((?:[^"\\]|\\.)*)":\s*null')
 
 
 def texts(frame: pl.DataFrame) -> list[dtypes.Path]:
@@ -149,50 +151,46 @@ def refuse_repeated_fields(chunk: Chunk, frame: pl.DataFrame) -> None:
     """Refuses an object that has a field twice, of which Polars keeps the first in silence.
 
     Each value that is not null has a name and a colon, and so does each null. Where that is not the number
-    of colons, or they cannot be counted, the lines are looked at one by one.
+    of colons, or they cannot be counted, the lines are looked at one by one. Where it is, a field may still
+    be null once and something else once, so lines are looked at that name the field of a null again.
     """
     names = [(*path, name) for path, found in _objects(pl.Struct(frame.schema)) for name in found]
     cells = [dtypes.leaf_values(frame, path) for path in names]
     values = sum(leaf.len() - leaf.null_count() for leaf in cells)
-    data = chunk.data
+    data, suspects = chunk.data, None
     if not any(odd in data for odd in ODD_COLONS):
         nulls = data.count(b'":') - values
-        if nulls == 0 or (nulls == data.count(b"null") and not _says_null(frame, names)):
+        if nulls == 0:
             return
-    for row, (_, line) in enumerate(chunk.lines()):
+        if nulls == data.count(b'":null') + data.count(b'": null'):
+            suspects = _lines_with_a_null_named_again(chunk)
+            if not suspects:
+                return
+    for row, (offset, line) in enumerate(chunk.lines()):
+        if suspects is not None and offset not in suspects:
+            continue
         try:
             loads(line)
         except RepeatedFieldError as error:
             raise chunk.fault(row, str(error)) from None
 
 
-def _says_null(frame: pl.DataFrame, names: list[dtypes.Path]) -> bool:
-    """Whether a name or a text holds what would be counted as a null."""
-    in_text = _texts_where(frame, lambda text: text.str.contains("null", literal=True))
-    return bool(in_text) or any("null" in path[-1] for path in names)
+def _lines_with_a_null_named_again(chunk: Chunk) -> set[int]:
+    """The lines, counted from 0, that may have a field twice of which one is null."""
+    data = chunk.data
+    if len(data) <= SEARCHED_BYTES:
+        return {offset for offset, line in chunk.lines() if b"null" in line}
+    import numpy as np  # noqa: PLC0415 - only large files need it
 
-
-class RepeatedFieldError(Exception):
-    """An object of JSON has a field twice."""
-
-
-def loads(line: bytes) -> object:
-    """A JSON value.
-
-    Raises:
-        ValueError: If it is none.
-        RepeatedFieldError: If an object has a field twice.
-    """
-    return json.loads(line, object_pairs_hook=_refuse_twice)
-
-
-def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RepeatedFieldError(f"an object has the field {twice!r} twice")
-    return members
+    found: set[int] = set()
+    for name in set(NULL_FIELD.findall(data)):
+        # By the position of its lines: a field that is often null is found as often as there are rows.
+        starts = [match.start() for match in re.finditer(re.escape(b'"' + name + b'"'), data)]
+        lines = np.searchsorted(chunk.ends, starts)
+        found.update(lines[1:][lines[1:] == lines[:-1]].tolist())
+    if b"\\" in data:  # a name may be spelled in two ways
+        found.update(offset for offset, line in chunk.lines() if b"null" in line and b"\\" in line)
+    return found
 
 
 def split_by_shape(chunk: Chunk, frame: pl.DataFrame) -> list[tuple[list[int], Chunk]]:
@@ -268,6 +266,15 @@ def has_inexact_integer(chunk: Chunk, path: dtypes.Path) -> bool:
         if any(isinstance(v, int) and int(float(v)) != v for v in values):
             return True
     return False
+
+
+def refuse_deep(chunk: Chunk) -> None:
+    """Refuses lists and objects that are nested so deep that parsers fail, or take for ever."""
+    if not is_deep(chunk.data):
+        return
+    for row, (_, line) in enumerate(chunk.lines()):
+        if is_deep(line):
+            raise chunk.fault(row, f"lists and objects nested more than {DEEPEST} deep")
 
 
 def refuse_inner_marks(chunk: Chunk) -> None:

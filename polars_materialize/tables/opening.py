@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from polars_materialize.tables.files import File
 
 
+ZSTD = b"\x28\xb5\x2f\xfd"
+"""How a frame of zstd begins that is not to be skipped."""
+
+
 class Kept:
     """Rows of files that were parsed to find their schema, as long as they are few."""
 
@@ -105,7 +109,8 @@ def scan(file: File, schema: pl.Schema, mixed: frozenset[dtypes.Path], *, plain:
         return scan_parquet(file)
     if file.format == "ipc":
         return scan_ipc(file)
-    plain = plain and isinstance(file.path, Path)  # a scan by path would not keep a copy
+    # A scan by path would not keep a copy.
+    plain = plain and isinstance(file.path, Path) and _is_seen_as_compressed(file)
     # scan_ndjson has no way to say that a path is no glob.
     if plain and file.format == "jsonl" and not glob.has_magic(str(file.path)):
         return pl.scan_ndjson(file.local(), schema=dict(schema))
@@ -113,6 +118,14 @@ def scan(file: File, schema: pl.Schema, mixed: frozenset[dtypes.Path], *, plain:
         return csv.scan(file, schema)
 
     return lazily(lambda columns: _read(file, schema, columns, mixed), schema)
+
+
+def _is_seen_as_compressed(file: File) -> bool:
+    """Whether Polars decompresses a file that is compressed: not if a zstd frame to skip comes first."""
+    if file.compression != "zstd":
+        return True
+    with file.path.open("rb") as stream:
+        return stream.read(len(ZSTD)) == ZSTD
 
 
 def _read(
