@@ -6,7 +6,7 @@ names that the file has. A row that has nothing usable there has no such part; n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -280,7 +280,9 @@ def find_candidates(shape: Shape, rules: Rules) -> Candidates:
     scores = find(rules.score, PLACES, lambda field: pooling is None or field.dtype == pl.List)
     if (name := rules.form.logits_field) and (logits := fields.find_fields(shape.schema, [name])):
         scores.append(Candidate("logits", name, 0, tuple(logits)))
-    keys_found = find(rules.key, PLACES[:2], lambda field: "key_field" in rules.asked or _may_be_key(field))
+    keys_found = find(rules.key, PLACES[:2], lambda _: True)
+    if "key_field" not in rules.asked:
+        keys_found = [one for found in keys_found for one in _that_may_be_keys(found)]
     return {
         "scorer": find(SCORER_FIELDS, PLACES[:2], lambda _: True),
         "key": [] if rules.by_file else keys_found,
@@ -290,13 +292,19 @@ def find_candidates(shape: Shape, rules: Rules) -> Candidates:
     }
 
 
-def _may_be_key(field: Field) -> bool:
-    """Whether a field can name clips; an object that happens to be called `name` does not."""
-    return field.dtype.is_numeric() or field.dtype in (pl.Null, pl.String, pl.Categorical, pl.Enum)
+def _that_may_be_keys(found: Candidate) -> Iterator[Candidate]:
+    """A field that can name clips; an object that happens to be called `name` does not."""
+    own = tuple(
+        field
+        for field in found.found
+        if field.dtype.is_numeric() or field.dtype in (pl.Null, pl.String, pl.Categorical, pl.Enum)
+    )
+    if own and (own == found.found or any(field.dtype != pl.Null for field in own)):
+        yield replace(found, found=own)
 
 
 def opinion(names: Iterable[str], rules: Rules) -> str | None:
-    """Find a name that says that `mos` beside it is what people said of the clip, where no score was named."""
+    """Find a name that says that `mos` beside it is what people said, where no score was named."""
     if rules.score is not SCORE_FIELDS:
         return None
     return min((name for name in names if name.lower().startswith(("pred", "gt"))), default=None)

@@ -42,7 +42,7 @@ SCORES = [
     {"clip_id": "a", "competitor": "M", "score": 0.5, "runtime_ms": 2},
     {"clip_id": "b", "competitor": "M", "status": "broken", "score": 0.1},
     {"clip_id": "z", "competitor": "M", "score": 0.9},
-    {"clip_id": "d", "competitor": "Alpha", "frames": [{"score": 1}, {"score": 2}]},
+    {"clip_id": "d", "competitor": "Alpha", "score": [1, 2]},
 ]
 LABELS = [
     {"name": "x/a", "mos_raw_0_100": 80, "std_dev": 12.5, "n_ratings": 20},
