@@ -210,6 +210,25 @@ def recognise(columns: Iterable[str], known: dict[str, Form], keys: Iterable[str
     return next(iter(closest.values())) if len(closest) == 1 else None
 
 
+def nearest(columns: Iterable[str], known: dict[str, Form]) -> tuple[str, str] | None:
+    """The one format of whose marks columns lack but one, and that mark.
+
+    Example:
+        >>> nearest(["distorted", "technical_score", "aesthetic_score", "fused"], list_formats().scores)
+        ('nvc-dover', 'fused_score')
+    """
+    present = set(columns)
+    found = {
+        form.name: mark
+        for form in known.values()
+        if not present.intersection(form.never)
+        for marks in form.marks
+        for mark in marks
+        if len(marks) > 2 and mark and set(marks) - present == {mark}
+    }
+    return next(iter(found.items())) if len(found) == 1 else None
+
+
 def is_own_key(asked: str | None, own: Sequence[str]) -> bool:
     """Whether a format's rule for keys is meant for a field: for its own fields, or for all if it names none.
 

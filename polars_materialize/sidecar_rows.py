@@ -18,6 +18,7 @@ from polars_materialize.formats import (
     find_format,
     is_own_key,
     list_formats,
+    nearest,
     numbers_of,
     recognise,
 )
@@ -40,12 +41,13 @@ Place = Literal["row", "summary", "frames", "logits"]
 
 
 class Looked(NamedTuple):
-    """Where the key and the score of rows were looked for, in words, and how to name them."""
+    """Where the key and the score of rows were looked for, in words, and hints."""
 
     key: str
     score: str
     name_key: str = ""
     name_score: str = ""
+    nearly: str | None = None
 
 
 def named_format(entry: Sidecar) -> ScoreFormat:
@@ -151,8 +153,12 @@ class Rules:
         """Whether the sidecar's own file name is the key."""
         return list(self.key) == [FILE_NAME]
 
-    def described(self) -> Looked:
-        """What the key and the score are looked for in, in words."""
+    def described(self, columns: Iterable[str] = ()) -> Looked:
+        """What the key and the score are looked for in, in words.
+
+        Args:
+            columns: The columns that rows have which are of no known format.
+        """
         key = repr(self.key[0]) if len(self.key) == 1 else f"any of {' '.join(self.key)}"
         score = repr(self.score[0]) if len(self.score) == 1 else f"any of {' '.join(self.score)}"
         name_key = name_score = ""
@@ -161,7 +167,9 @@ class Rules:
         if "score_field" not in self.asked and not self.form.score_field:
             name_score = " (name it with score_field, or say the format)"
         pooled = f" (pooling {self.pooling!r} needs a list of frame scores)" if self.pooling else ""
-        return Looked(key, score, name_key, name_score + pooled)
+        near = nearest(columns, list_formats().scores)
+        nearly = f"it has all fields of the format {near[0]!r} but {near[1]!r}" if near is not None else None
+        return Looked(key, score, name_key, name_score + pooled, nearly)
 
 
 def clip_by_clip(frames: pl.DataFrame, pooling: Pooling | None) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from polars_materialize.tables import dtypes, kinds
+from polars_materialize.tables.chunks import cut_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +119,7 @@ def _what_is_wrong(line: bytes) -> str:
     except kinds.RepeatedFieldError as error:
         return str(error)
     except json.JSONDecodeError as error:
-        return f"not a JSON object: {error.msg} at column {error.colno}"
+        return f"not a JSON object: {error.msg} at column {error.colno}{cut_off(error)}"
     except (ValueError, RecursionError) as error:
         return f"not a JSON object: {error}"
     if not isinstance(value, dict):
