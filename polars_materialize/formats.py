@@ -87,8 +87,8 @@ class ScoreFormat(_Format, frozen=True, kw_only=True, forbid_unknown_fields=True
         label: The scorer, where neither a row nor the entry says.
         label_field: The field that names the scorer, where others write the same fields.
         rows: What a row is: a clip, or a frame of the clip that the file is about.
-        key_field: The fields that may hold the clip's key, the first that a row has; or `@filename`.
-        score_field: The fields that may hold the score or a list of one a frame; the first that a row has.
+        key_field: The fields that may hold the clip's key, the first that a file has; or `@filename`.
+        score_field: The fields that may hold the score or a list of one a frame; the first that a file has.
         runtime_field: The field that holds the run time in milliseconds.
         status_field: The field that says whether the scorer succeeded.
         pooling: How the scores of frames become one.

@@ -130,7 +130,7 @@ def scan_scores(
         OptionError: If an entry is not valid.
         TableError: If there is no such file; on collecting, if it is not of its format.
         SidecarError: On collecting, if rows lack a scorer, a key or a usable score.
-        ScorerNameError: On collecting, if a label and a `competitor` disagree, or files under one label are of
+        ScorerNameError: On collecting, if a label and a `competitor` disagree, or files of one label are of
             different formats.
 
     Example:

@@ -203,6 +203,10 @@ def test_audit_of_scores(bundle):
         "bad_policy": "drop",
         "shards": {"read": 1, "written": 1},
     }
+    fields = {
+        **{"files": 1, "source": "scores.jsonl", "key": "clip_id", "score": "score", "scorer": "competitor"},
+        **{"status": "status", "runtime_ms": "runtime_ms"},
+    }
     assert stored["competitors"] == {
         "Alpha": {
             "competitor": "Alpha",
@@ -215,6 +219,7 @@ def test_audit_of_scores(bundle):
             "replaced_scores": 0,
             "hint": None,
             "formats": [],
+            "fields": [fields],
         },
         "M": {
             "competitor": "M",
@@ -227,6 +232,7 @@ def test_audit_of_scores(bundle):
             "replaced_scores": 0,
             "hint": None,
             "formats": [],
+            "fields": [fields],
         },
     }
     counts = {"rows": 6, "rows_without_key": 1, "distinct_values": 3, "distinct_keys": 3}
