@@ -32,7 +32,7 @@ HELP = {
     "allow_folding": "Allow different key values of a table to become one key.",
     "status_column": "The name of the status column.",
     "key_column": "The feature table's key column; else the first known name it has.",
-    "score_key_field": "The sidecars' key field; else the first known name a row has.",
+    "score_key_field": "The sidecars' key field; else the first known name a file has.",
     "score_field": "The sidecars' score field; else the first known name with a number.",
     "key_normalize": "How keys become comparable.",
     "missing_policy": "What to do with rows without a score.",

@@ -78,8 +78,8 @@ class ScoreFormat(_Format, frozen=True, kw_only=True, forbid_unknown_fields=True
         label: The scorer, where neither a row nor the entry says.
         label_field: The field that names the scorer, where others write the same fields.
         rows: What a row is: a clip, or a frame of the clip that the file is about.
-        key_field: The fields that may hold the clip's key, the first that a row has; or `@filename`.
-        score_field: The fields that may hold the score or a list of one a frame; the first that a row has.
+        key_field: The fields that may hold the clip's key, the first that a file has; or `@filename`.
+        score_field: The fields that may hold the score or a list of one a frame; the first that a file has.
         runtime_field: The field that holds the run time in milliseconds.
         status_field: The field that says whether the scorer succeeded.
         pooling: How the scores of frames become one.
@@ -200,6 +200,25 @@ def recognise(columns: Iterable[str], known: dict[str, Form], keys: Iterable[str
     closest = {form.name: form for form, marks in found if all(marks >= others for _, others in found)}
     closest = closest or {form.name: form for form, _ in found}  # several layouts of one format, say
     return next(iter(closest.values())) if len(closest) == 1 else None
+
+
+def nearest(columns: Iterable[str], known: dict[str, Form]) -> tuple[str, str] | None:
+    """The one format of whose marks columns lack but one, and that mark.
+
+    Example:
+        >>> nearest(["distorted", "technical_score", "aesthetic_score", "fused"], list_formats().scores)
+        ('nvc-dover', 'fused_score')
+    """
+    present = set(columns)
+    found = {
+        form.name: mark
+        for form in known.values()
+        if not present.intersection(form.never)
+        for marks in form.marks
+        for mark in marks
+        if len(marks) > 2 and mark and set(marks) - present == {mark}
+    }
+    return next(iter(found.items())) if len(found) == 1 else None
 
 
 def is_own_key(asked: str | None, own: Sequence[str]) -> bool:

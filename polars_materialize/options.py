@@ -27,7 +27,7 @@ class ScoreOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     Attributes:
         key_column: The feature table's key column; else the first known name it has.
-        score_key_field: The sidecars' key field; else the first known name a row has.
+        score_key_field: The sidecars' key field; else the first known name a file has.
         score_field: The sidecars' score field; else the first known name with a number.
         key_normalize: How keys become comparable: `auto`, `raw`, `basename`, `stem`.
         missing_policy: Rows without a score: `mark`, `drop`, `fail`.

@@ -97,7 +97,7 @@ def unusable_rows(long: pl.DataFrame, looked: Looked | None = None) -> pl.DataFr
     """
     if _are_usable(long):  # most often they are, which is seen sooner than a query begins
         return pl.DataFrame(schema={"place": pl.String, "reason": pl.String})
-    key, score, name_key, name_score = looked or ("'key'", "'score'", "", "")
+    key, score, name_key, name_score, nearly = looked or ("'key'", "'score'", "", "", None)
     finite = pl.col("score").is_finite().fill_null(value=False)
 
     def where(part: str, names: str, hint: str) -> pl.Expr:
@@ -108,6 +108,7 @@ def unusable_rows(long: pl.DataFrame, looked: Looked | None = None) -> pl.DataFr
         )
 
     lacking = [
+        pl.when(pl.col("key").is_null() | ~finite).then(pl.lit(nearly, dtype=pl.String)),
         pl.when(pl.col("key").is_null()).then(
             pl.concat_str(pl.lit("no key in "), where("key", key, name_key))
         ),
@@ -122,7 +123,7 @@ def unusable_rows(long: pl.DataFrame, looked: Looked | None = None) -> pl.DataFr
     reason = pl.concat_list(lacking).list.drop_nulls()
     wrong = (
         long.lazy()
-        .filter(pl.any_horizontal(each.is_not_null() for each in lacking))
+        .filter(pl.any_horizontal(each.is_not_null() for each in lacking[1:]))
         .select("place", reason=pl.concat_str(reason.list.join("; "), read_as.fill_null("")))
     )
     return wrong.collect(engine="in-memory")
@@ -145,7 +146,7 @@ def complete_scores(scores: pl.DataFrame) -> pl.DataFrame:
     """
     if scores.is_empty():
         raise OptionError("scores: no rows; expected at least one score", option="scores")
-    if scores.schema == SCORE_SCHEMA:
+    if scores.schema == SCORE_SCHEMA and _are_usable(scores):
         return scores
     lacking = [name for name in ("scorer", "key", "score") if name not in scores.columns]
     if lacking:

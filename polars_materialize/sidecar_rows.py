@@ -6,7 +6,7 @@ names that the file has. A row that has nothing usable there has no such part; n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -18,6 +18,7 @@ from polars_materialize.formats import (
     find_format,
     is_own_key,
     list_formats,
+    nearest,
     numbers_of,
     recognise,
 )
@@ -40,12 +41,13 @@ Place = Literal["row", "summary", "frames", "logits"]
 
 
 class Looked(NamedTuple):
-    """Where the key and the score of rows were looked for, in words, and how to name them."""
+    """Where the key and the score of rows were looked for, in words, and hints."""
 
     key: str
     score: str
     name_key: str = ""
     name_score: str = ""
+    nearly: str | None = None
 
 
 def named_format(entry: Sidecar) -> ScoreFormat:
@@ -151,8 +153,12 @@ class Rules:
         """Whether the sidecar's own file name is the key."""
         return list(self.key) == [FILE_NAME]
 
-    def described(self) -> Looked:
-        """What the key and the score are looked for in, in words."""
+    def described(self, columns: Iterable[str] = ()) -> Looked:
+        """What the key and the score are looked for in, in words.
+
+        Args:
+            columns: The columns that rows have which are of no known format.
+        """
         key = repr(self.key[0]) if len(self.key) == 1 else f"any of {' '.join(self.key)}"
         score = repr(self.score[0]) if len(self.score) == 1 else f"any of {' '.join(self.score)}"
         name_key = name_score = ""
@@ -161,7 +167,9 @@ class Rules:
         if "score_field" not in self.asked and not self.form.score_field:
             name_score = " (name it with score_field, or say the format)"
         pooled = f" (pooling {self.pooling!r} needs a list of frame scores)" if self.pooling else ""
-        return Looked(key, score, name_key, name_score + pooled)
+        near = nearest(columns, list_formats().scores)
+        nearly = f"it has all fields of the format {near[0]!r} but {near[1]!r}" if near is not None else None
+        return Looked(key, score, name_key, name_score + pooled, nearly)
 
 
 def clip_by_clip(frames: pl.DataFrame, pooling: Pooling | None) -> pl.DataFrame:
@@ -280,7 +288,9 @@ def find_candidates(shape: Shape, rules: Rules) -> Candidates:
     scores = find(rules.score, PLACES, lambda field: pooling is None or field.dtype == pl.List)
     if (name := rules.form.logits_field) and (logits := fields.find_fields(shape.schema, [name])):
         scores.append(Candidate("logits", name, 0, tuple(logits)))
-    keys_found = find(rules.key, PLACES[:2], lambda field: "key_field" in rules.asked or _may_be_key(field))
+    keys_found = find(rules.key, PLACES[:2], lambda _: True)
+    if "key_field" not in rules.asked:
+        keys_found = [one for found in keys_found for one in _that_may_be_keys(found)]
     return {
         "scorer": find(SCORER_FIELDS, PLACES[:2], lambda _: True),
         "key": [] if rules.by_file else keys_found,
@@ -290,13 +300,19 @@ def find_candidates(shape: Shape, rules: Rules) -> Candidates:
     }
 
 
-def _may_be_key(field: Field) -> bool:
-    """Whether a field can name clips; an object that happens to be called `name` does not."""
-    return field.dtype.is_numeric() or field.dtype in (pl.Null, pl.String, pl.Categorical, pl.Enum)
+def _that_may_be_keys(found: Candidate) -> Iterator[Candidate]:
+    """A field that can name clips; an object that happens to be called `name` does not."""
+    own = tuple(
+        field
+        for field in found.found
+        if field.dtype.is_numeric() or field.dtype in (pl.Null, pl.String, pl.Categorical, pl.Enum)
+    )
+    if own and (own == found.found or any(field.dtype != pl.Null for field in own)):
+        yield replace(found, found=own)
 
 
 def opinion(names: Iterable[str], rules: Rules) -> str | None:
-    """Find a name that says that `mos` beside it is a human label, where no score was named."""
+    """Find a name that says that `mos` beside it is what people said, where no score was named."""
     if rules.score is not SCORE_FIELDS:
         return None
     return min((name for name in names if name.lower().startswith(("pred", "gt"))), default=None)

@@ -105,11 +105,13 @@ def scan_scores(
     """Opens sidecars as one long frame of scores, one row a scored clip.
 
     The sidecars are read when the frame is collected, which `join_scores` does. Field names match
-    whatever their case; null and blank count as absent. Without options the first of these is taken,
-    in the row, then in its `summary`: key `clip_id video_id ... src_path` (see `keys.SCORE_KEYS`);
-    scorer `competitor`; score `score mos predicted_mos predicted_vmaf_or_mos quality vmaf`, else the
-    mean over `frames`, each of which must have one; run time `runtime_ms runtime_total_ms elapsed_ms`,
-    else the sum over `frames`. A `status` other than absent, `ok`, `pass` or `success` means `bad`.
+    whatever their case. Without options each file is read by the first of these that it has, in the row,
+    then in its `summary`: key `clip_id video_id ...` (see `keys.SCORE_KEYS`); scorer `competitor`; score
+    `score predicted_mos predicted_vmaf_or_mos pred_score prediction quality mos vmaf`, else the mean over
+    `frames`, each of which must have one; run time `runtime_ms runtime_total_ms elapsed_ms`, else the sum
+    over `frames`. No other field stands in for a row that has nothing there; files of one row each are read
+    by the same fields. A `status` other than absent, `ok`, `pass`, `success`, `succeeded`, `done` or
+    `completed` means `bad`.
 
     Args:
         scores: Entries: `path`, `LABEL=path` or `Sidecar`; a path may be a glob or a folder.
@@ -121,13 +123,15 @@ def scan_scores(
     Returns:
         Columns as `SCORE_SCHEMA`: `scorer`, `key` (text, not yet normalised), `score`, `status` (`ok` or
         `bad`), `runtime_ms` (milliseconds), `frames` (how many frame scores were averaged, 0 for a
-        plain score), `source` (the file), `place` (file and line), and how to normalise the key.
+        plain score), `source` (the file), `place` (file and line), how to normalise the key, and `fields`
+        (which fields were read, as JSON).
 
     Raises:
         OptionError: If an entry is not valid.
         TableError: If there is no such file; on collecting, if it is not of its format.
         SidecarError: On collecting, if rows lack a scorer, a key or a usable score.
-        ScorerNameError: On collecting, if a label and a `competitor` disagree.
+        ScorerNameError: On collecting, if a label and a `competitor` disagree, or files of one label are of
+            different formats.
 
     Example:
         >>> from pathlib import Path
@@ -209,8 +213,8 @@ def read_scores(
     def read(entry: tuple[Sidecar, Sequence[File]]) -> tuple[pl.DataFrame, pl.DataFrame]:
         sidecar, files = entry
         rules = Rules.of(sidecar, score_key_field, score_field)
-        part = _read_entry(rules, files, tick)
-        return part, _unusable(part, rules)
+        part, columns = _read_entry(rules, files, tick)
+        return part, _unusable(part, rules, columns)
 
     # Threads take turns at Python's lock, and gain nothing where files are small.
     in_turn = all(is_small(file) for _, files in sidecars for file in files)
@@ -223,7 +227,7 @@ def read_scores(
     return pl.concat(parts)
 
 
-def _unusable(part: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+def _unusable(part: pl.DataFrame, rules: Rules, columns: Iterable[str]) -> pl.DataFrame:
     """Find what makes rows of an entry unusable, in words of the format that each was read as."""
     forms = part.get_column("format")
     names = [None] if forms.null_count() == forms.len() else forms.unique().sort().to_list()
@@ -231,7 +235,9 @@ def _unusable(part: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     return pl.concat(
         unusable_rows(
             part if len(names) == 1 else part.filter(forms.eq_missing(pl.lit(name))),
-            (rules if name is None or name == rules.form.name else rules.read_as(known[name])).described(),
+            (rules if name is None or name == rules.form.name else rules.read_as(known[name])).described(
+                columns if name is None else ()
+            ),
         )
         for name in names
     )
@@ -239,7 +245,7 @@ def _unusable(part: pl.DataFrame, rules: Rules) -> pl.DataFrame:
 
 def _read_entry(
     rules: Rules, files: Sequence[File], tick: Callable[[File], File], assumed: ScoreFormat | None = None
-) -> pl.DataFrame:
+) -> tuple[pl.DataFrame, Iterable[str]]:
     """Read all rows of one entry as `SCORE_SCHEMA`; scorer, key and score may still be null.
 
     Args:
@@ -247,6 +253,9 @@ def _read_entry(
         files: The files of the entry.
         tick: Told of each file.
         assumed: The format of files of one row that show none.
+
+    Returns:
+        The rows, and the columns that they had.
     """
     sidecar = rules.entry
     parts: list[Extracted] = []
@@ -283,7 +292,7 @@ def _read_entry(
     long = clips[0] if len(clips) == 1 else pl.concat(clips).sort("row")
     long.drop_in_place("row")
     refuse_formats(long, rules)
-    return _named(long, sidecar)
+    return _named(long, sidecar), columns
 
 
 def _named(long: pl.DataFrame, sidecar: Sidecar) -> pl.DataFrame:

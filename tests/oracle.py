@@ -143,6 +143,11 @@ class Score:
     source: str | None = None
 
 
+def is_absent(value):
+    """Null and blank count as absent."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
 def read_entry(files, *, label=None, key_field=None, score_field=None):
     """The rows of an entry, `None` for those that are not usable.
 

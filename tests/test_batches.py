@@ -231,8 +231,11 @@ def test_report_of_second_opinions(tmp_path, monkeypatch):
             "replaced_scores": 0,
             "hint": None,
             "formats": [],
+            "fields": [fields],
         }
 
+    fields = report["tables"][0]["summary"]["competitors"]["m"]["fields"][0]
+    assert fields["source"] == "s.jsonl"
     assert report["tables"][0] == {
         "id": "one",
         "features": "one.parquet",

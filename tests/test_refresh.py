@@ -37,7 +37,7 @@ def evidence(folder="."):
         {"clip_id": "a", "competitor": "M", "score": 0.5, "runtime_ms": 2},
         {"clip_id": "b", "competitor": "M", "status": "broken", "score": 0.1},
         {"clip_id": "c", "competitor": "M", "score": 0.25},
-        {"clip_id": "a", "competitor": "N", "frames": [{"score": 1}, {"score": 2}]},
+        {"clip_id": "a", "competitor": "N", "score": [1, 2]},
         {"clip_id": "b", "competitor": "N", "score": 7},
         {"clip_id": "d", "competitor": "N", "score": 8},
     ]

@@ -42,7 +42,7 @@ SCORES = [
     {"clip_id": "a", "competitor": "M", "score": 0.5, "runtime_ms": 2},
     {"clip_id": "b", "competitor": "M", "status": "broken", "score": 0.1},
     {"clip_id": "z", "competitor": "M", "score": 0.9},
-    {"clip_id": "d", "competitor": "Alpha", "frames": [{"score": 1}, {"score": 2}]},
+    {"clip_id": "d", "competitor": "Alpha", "score": [1, 2]},
 ]
 LABELS = [
     {"name": "x/a", "mos_raw_0_100": 80, "std_dev": 12.5, "n_ratings": 20},
@@ -213,6 +213,10 @@ def test_audit_of_scores(bundle):
             for name in ("score", "status", "runtime_ms", "frames", "source")
         ],
     }
+    fields = {
+        **{"files": 1, "source": "scores.jsonl", "key": "clip_id", "score": "score", "scorer": "competitor"},
+        **{"status": "status", "runtime_ms": "runtime_ms"},
+    }
     assert stored["competitors"] == {
         "Alpha": {
             "competitor": "Alpha",
@@ -228,6 +232,7 @@ def test_audit_of_scores(bundle):
             "replaced_scores": 0,
             "hint": None,
             "formats": [],
+            "fields": [fields],
         },
         "M": {
             "competitor": "M",
@@ -243,6 +248,7 @@ def test_audit_of_scores(bundle):
             "replaced_scores": 0,
             "hint": None,
             "formats": [],
+            "fields": [fields],
         },
     }
     counts = {"rows": 6, "rows_without_key": 1, "distinct_values": 3, "distinct_keys": 3}

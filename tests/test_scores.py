@@ -776,6 +776,19 @@ def test_the_named_run_time_field(tmp_path):
     assert only(read_rows(tmp_path, row, runtime_field="timing.total"))["runtime_ms"] == 7.0
 
 
+def test_frames_without_run_times_have_none(tmp_path):
+    """A clip of which no frame says how long it took did not take 0 ms."""
+    text = "clip,vmaf,runtime_ms\na,1,\na,2,\nb,3,1.5\nb,4,\n"
+    (tmp_path / "a.csv").write_text(text)
+    form = pm.ScoreFormat(rows="frames", key_field=["clip"], score_field=["vmaf"], label="m")
+
+    found = read(pm.Sidecar(str(tmp_path / "a.csv"), format=form))
+
+    assert found.select("key", "score", "runtime_ms").rows() == [("a", 1.5, None), ("b", 3.5, 1.5)]
+    json_rows = [{"key": "c", "frames": [{"score": 1, "runtime_ms": None}, {"score": 2}]}]
+    assert only(read_rows(tmp_path, *json_rows))["runtime_ms"] is None
+
+
 # --- refusals -----------------------------------------------------------------------------------------
 
 
@@ -874,6 +887,66 @@ def test_a_document_of_another_shape_is_refused(tmp_path, text):
 
     with pytest.raises(errors.MaterializeError, match=r"x\.json"):
         read(f"m={tmp_path / 'x.json'}")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.json", '{"key": "a", "score": 1'),
+        ("x.json", '[{"key": "a", "score": 1},\n {"key": "b", "sco'),
+        ("x.json", '{"key": "a", "score": 1}{"key": "b", "score": '),
+        ("x.jsonl", '{"key": "a", "score": 1}\n{"key": "b", "sc'),
+        ("x.jsonl", '{"key": "a", "score": 1}\n{"key": "b", "score": 2'),
+    ],
+)
+def test_a_file_that_is_cut_off_may_be(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+
+    with pytest.raises(errors.TableError, match=r"was the file cut off\?$"):
+        read(f"m={tmp_path / name}")
+    (tmp_path / name).write_text('{"key": "a", "score": }\n')
+    with pytest.raises(errors.TableError) as caught:
+        read(f"m={tmp_path / name}")
+    assert "cut off" not in str(caught.value)
+
+
+@pytest.mark.parametrize("score", [float("inf"), float("-inf"), float("nan")])
+def test_a_score_of_a_bad_row_that_is_no_number_is_none(score):
+    scores = pl.DataFrame(
+        {"scorer": "m", "key": ["a", "b"], "score": [score, 1.0], "status": ["failed", "ok"]}
+    )
+
+    joined = pm.join_scores(pl.DataFrame({"clip_id": ["a", "b"]}), scores)
+
+    assert joined["second_opinion_m_score"].to_list() == [None, 1.0]
+    assert joined["second_opinion_m_status"].to_list() == ["bad", "ok"]
+    with pytest.raises(
+        errors.SidecarError, match=r"^1 sidecar row is not usable: scores: rows\[0\]: status ok"
+    ):
+        pm.join_scores(pl.DataFrame({"clip_id": ["a"]}), scores.with_columns(status=pl.lit("ok")))
+
+
+def test_a_frame_as_scan_scores_gives_it_is_checked_where_it_was_changed(tmp_path):
+    scores = read_rows(tmp_path, {"key": "a", "score": 1}).with_columns(score=pl.lit(float("nan")))
+
+    with pytest.raises(errors.SidecarError, match="status ok without a usable score"):
+        pm.join_scores(FEATURES, scores)
+
+
+def test_what_a_row_lacks_is_told_by_the_field_first(tmp_path):
+    """A field that was renamed in a newer version of a scorer takes its format, and so its scorer, too."""
+    for index in range(3):
+        row = {"distorted": f"{index}.mkv", "technical_score": 1, "aesthetic_score": 1, "fusedscore": 0.5}
+        (tmp_path / f"{index}.json").write_text(json.dumps(row))
+
+    with pytest.raises(errors.SidecarError) as caught:
+        read(str(tmp_path))
+
+    [reason] = {reason for _, reason in caught.value.problems}
+    assert reason.startswith(
+        "it has all fields of the format 'nvc-dover' but 'fused_score'; no key in any of"
+    )
+    assert reason.endswith("; no scorer, expected LABEL=path or a field 'competitor'")
 
 
 FEATURES = pl.DataFrame({"clip_id": ["a"]})

@@ -242,10 +242,24 @@ def _decode_raw(data: bytes | msgspec.Raw) -> object:
 
 def _not_json(file: File, error: Exception, data: bytes) -> TableError:
     if isinstance(error, json.JSONDecodeError):
-        return TableError(file.written, f"not JSON: {error.msg}", line=error.lineno)
+        return TableError(file.written, f"not JSON: {error.msg}{cut_off(error)}", line=error.lineno)
     if isinstance(error, UnicodeDecodeError):
         line = data.count(b"\n", 0, error.start) + 1
         return TableError(file.written, f"not UTF-8 text: {error.reason}; save it as UTF-8", line=line)
     if isinstance(error, RecursionError):
         return TableError(file.written, f"lists and objects nested more than {DEEPEST} deep")
     return TableError(file.written, f"not JSON: {error}")
+
+
+def cut_off(error: json.JSONDecodeError) -> str:
+    """A hint where JSON text ends before it is complete.
+
+    Example:
+        >>> try:
+        ...     json.loads('{"clip_id": "a", "sco')
+        ... except json.JSONDecodeError as error:
+        ...     print(cut_off(error))
+        ; was the file cut off?
+    """
+    is_short = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+    return "; was the file cut off?" if is_short else ""

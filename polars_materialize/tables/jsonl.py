@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from polars_materialize.tables import dtypes, kinds
+from polars_materialize.tables.chunks import cut_off
 from polars_materialize.tables.json_text import RepeatedFieldError, loads
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _what_is_wrong(line: bytes) -> str:
     except UnicodeDecodeError as error:
         return f"not UTF-8 text: {error.reason}; save it as UTF-8"
     except json.JSONDecodeError as error:
-        return f"not a JSON object: {error.msg} at column {error.colno}"
+        return f"not a JSON object: {error.msg} at column {error.colno}{cut_off(error)}"
     except (ValueError, RecursionError) as error:
         return f"not a JSON object: {error}"
     if not isinstance(value, dict):
