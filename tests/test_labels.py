@@ -1041,8 +1041,12 @@ def test_an_extra_of_a_frame_that_is_no_number_is_refused(name, values):
 def test_extras_of_a_frame_go_by_all_their_names_too():
     labels = pl.DataFrame(
         {
-            **{"key": ["a", "b"], "mos": ["3.5", "4"], "std_dev": [0.2, 0.3], "stddev": [None, 0.4]},
-            **{"split": ["x", None], "rating_count": ["20", None]},
+            "key": ["a", "b"],
+            "mos": ["3.5", "4"],
+            "std_dev": [0.2, 0.3],
+            "stddev": [None, 0.4],
+            "split": ["x", None],
+            "rating_count": ["20", None],
         }
     )
 
@@ -1055,8 +1059,10 @@ def test_extras_of_a_frame_go_by_all_their_names_too():
 def test_rows_of_a_frame_may_be_of_several_files_and_scales():
     labels = pl.DataFrame(
         {
-            **{"key": ["a", "b", "c", "d"], "mos": [3.0, 3.0, 80.0, 3.0]},
-            **{"source": ["x", "y", "y", "y"], "scale": [None, None, None, "0:6"]},
+            "key": ["a", "b", "c", "d"],
+            "mos": [3.0, 3.0, 80.0, 3.0],
+            "source": ["x", "y", "y", "y"],
+            "scale": [None, None, None, "0:6"],
         }
     )
 
