@@ -748,10 +748,10 @@ def test_files_without_any_label_are_refused_whatever_the_match_rate(content, sc
 
 
 def test_a_file_in_which_all_rows_state_no_score_is_refused(tmp_path):
-    write(tmp_path, "l.csv", "vid,MOSFull\na,nan\nb,nan\n")
+    write(tmp_path, "l.csv", "vid,MOSFull\na,nan\n,nan\n")
     labels = pm.scan_labels(pm.LabelFile("l.csv", format="youtube-ugc"), base_dir=tmp_path)
 
-    with pytest.raises(errors.LabelFileError, match="2 rows, 2 that state no score"):
+    with pytest.raises(errors.LabelFileError, match="2 rows, 1 without a key, 1 that state no score"):
         pm.join_labels(pl.LazyFrame({"key": ["a"]}), labels, min_match_rate=0)
 
 
