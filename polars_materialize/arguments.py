@@ -92,6 +92,14 @@ def check_fields(struct: msgspec.Struct) -> None:
         check(name, value, kinds)
 
 
+class Checked(msgspec.Struct, frozen=True):
+    """A struct that users make: it refuses fields of a wrong type."""
+
+    def __post_init__(self) -> None:
+        """Check the fields; see `check_fields`."""
+        check_fields(self)
+
+
 def check(name: str, value: object, kinds: Sequence[Kind]) -> None:
     """Refuse a value that is of none of some kinds.
 

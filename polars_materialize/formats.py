@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import msgspec
 
 from polars_materialize import warm
-from polars_materialize.arguments import check_fields
+from polars_materialize.arguments import Checked
 from polars_materialize.errors import OptionError, did_you_mean, listing
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ Duplicates = Literal["refuse", "last"]
 Text = Literal["auto", "csv", "json", "xml"]
 
 
-class _Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class _Format(
+    Checked, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """What formats of all kinds have.
 
     Attributes:
@@ -61,14 +63,6 @@ class _Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     source: str = ""
     marks: list[list[str]] = []
     never: list[str] = []
-
-    def __post_init__(self) -> None:
-        """Refuses fields of a wrong type.
-
-        Raises:
-            OptionError: Names the field.
-        """
-        check_fields(self)
 
 
 class ScoreFormat(_Format, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

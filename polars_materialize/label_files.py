@@ -196,11 +196,6 @@ def check_label_file(entry: LabelFile) -> None:
         parse_scale(entry.scale, option="scale")
     if entry.key_regex is not None:
         keys.check_regex(entry.key_regex, option="key_regex")
-    if entry.key_normalize is not None and entry.key_normalize not in keys.KEY_NORMALIZE:
-        expected = " ".join(keys.KEY_NORMALIZE)
-        raise OptionError(
-            f"key_normalize: {entry.key_normalize!r}; expected one of {expected}", option="key_normalize"
-        )
     check_named(check_label_format, _named_format(entry))
     check_columns(entry.columns)
 

