@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from polars_materialize import keys
-from polars_materialize.errors import MatchRateError, OptionError, TableError, counted, listing
+from polars_materialize.errors import MatchRateError, OptionError
 from polars_materialize.folding import find_folded
 from polars_materialize.guards import Coverage, check_match_rate, low_match_rate, refuse_folding
 from polars_materialize.hints import Hints, Keyed, likely_keys
@@ -295,14 +295,11 @@ def _key_labels(
 
     Raises:
         FoldingError: If there are such keys, without `allow_folding`.
-        TableError: If there is no label.
     """
     keyed = key_labels(long, rule)
     folded = find_folded(keyed.rows, KEY_RULE)
     if folded.height and not allow_folding:
         _refuse_folding(keyed, folded, rule)
-    if keyed.labels.is_empty():
-        _refuse_none(keyed)
     return keyed, folded
 
 
@@ -313,18 +310,6 @@ def _refuse_folding(keyed: KeyedLabels, folded: pl.DataFrame, key_normalize: Key
     how = f"key_normalize {rule or key_normalize!r}"
     how += f" and the key pattern {regex!r}" if regex else ""
     refuse_folding(folded, rule=how, column=column, hint="", of=" of the labels")
-
-
-def _refuse_none(keyed: KeyedLabels) -> None:
-    """Refuse label files that hold no label for any key."""
-    rows = sum(source.rows for source in keyed.sources)
-    lacks = "a key" if keyed.rows.get_column("key").null_count() == rows else "a label and a key"
-    where = keyed.sources[0].path if len(keyed.sources) == 1 else "labels"
-    patterns = keyed.rows.get_column("key_regex").drop_nulls().unique().sort()
-    hint = f"; the key pattern is {listing(patterns, limit=1)}" if patterns.len() else ""
-    examples = listing(keyed.rows.get_column("text").drop_nulls().unique().sort().head(3), limit=3)
-    shown = f", such as {examples}" if examples else ""
-    raise TableError(where, f"none of {counted(rows, 'row')} has {lacks}{shown}{hint}")
 
 
 def _ratings_as_integers(labels: pl.DataFrame) -> pl.DataFrame:
