@@ -1048,6 +1048,7 @@ def cases(draw):
         "key_normalize": draw(st.sampled_from(["auto", "auto", "raw", "basename", "stem"])),
         "feature_key_regex": draw(st.sampled_from(patterns)),
         "min_match_rate": draw(st.sampled_from([0.0, 0.0, 0.0, 0.5, 0.95, 1.0])),
+        "allow_folding": draw(st.sampled_from([False, True, True])),
         "status_column": draw(st.sampled_from(["mos_label_status", "state"])),
     }
     dtype = pl.Int64() if pool is NUMBER_KEYS else pl.String()
