@@ -58,6 +58,10 @@ def test_an_exact_spelling_goes_before_another_case():
     assert infer(["CLIP_ID", "clip_id"]) == "clip_id"
 
 
+def test_of_two_other_spellings_the_first_column_is_taken():
+    assert infer(["CLIP_ID", "Clip_Id", "clip_ID"]) == "CLIP_ID"
+
+
 def test_a_better_candidate_wins_over_a_better_spelling():
     assert infer(["name", "Clip_ID"]) == "Clip_ID"
 
@@ -371,7 +375,7 @@ def extract_all(pattern, values):
 
 def folded_of(*rows, by=()):
     """What is found of rows of text, key, and the columns of `by`."""
-    frame = pl.DataFrame(rows, schema={name: pl.String for name in ("text", "key", *by)}, orient="row")
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(("text", "key", *by), pl.String), orient="row")
     found = folding.find_folded(frame, by)
     return found.rows(), folding.count_folded(found)
 
