@@ -365,6 +365,17 @@ def test_missing_fail_names_count_and_ten_keys_of_each_scorer():
     assert sum(f"'k{n:02}'" in many for n in range(30)) == 10
 
 
+@every_engine
+def test_offenders_are_told_in_the_order_of_their_names(engine):
+    keys = [f"k{n * 37 % 100:02}" for n in range(100)]
+
+    with pytest.raises(errors.MissingScoreError) as caught:
+        joined(pl.DataFrame({"clip_id": keys}), scores_of(("x", 1.0)), engine=engine, missing_policy="fail")
+
+    assert caught.value.offenders["key"].to_list() == sorted(keys)
+    assert ", ".join(f"'k{n:02}'" for n in range(10)) + " and 90 more" in str(caught.value)
+
+
 def test_bad_fail_names_scorer_and_key():
     frame = pl.DataFrame({"clip_id": ["a", "b", "b"]})
 
