@@ -28,7 +28,7 @@ def find_folded(keyed: pl.DataFrame, by: Sequence[str] = ()) -> pl.DataFrame:
         Columns `key` and `text` (the list of values, sorted), sorted by key.
     """
     made = keyed.lazy().filter(pl.col("key").is_not_null()).select("key", *by, text=_VALUE).unique()
-    if not by and made.select(pl.col("key").is_unique().all()).collect(engine="in-memory").item():
+    if made.select(pl.col("key").is_unique().all()).collect(engine="in-memory").item():
         return pl.DataFrame(schema={"key": pl.String, "text": pl.List(pl.String)})
     folded = made.group_by("key", *by).agg(pl.col("text").sort()).filter(pl.col("text").list.len() > 1)
     together = folded.group_by("key").agg(pl.col("text").explode().unique().sort()).sort("key")

@@ -104,6 +104,17 @@ class Keyed:
             for name, side in self.evidence.items()
         }
 
+    def is_like(self, other: Keyed) -> bool:
+        """Whether two ways to make keys give the same keys."""
+        pairs = [
+            (self.table, other.table),
+            *((side, other.evidence[name]) for name, side in self.evidence.items()),
+        ]
+        return all(
+            one.height == two.height and one.get_column("key").eq_missing(two.get_column("key")).all()
+            for one, two in pairs
+        )
+
     def spelled(self, key: pl.Expr) -> Keyed:
         """Build both sides with their keys in another spelling."""
         evidence = {name: side.with_columns(key=key) for name, side in self.evidence.items()}
@@ -117,10 +128,10 @@ class Keyed:
     @property
     def crosses_folders(self) -> bool:
         """Whether a value of the table meets evidence of a file in another folder."""
-        own = self.table.lazy().select("key", own=_FOLDER)
+        own = _with_folders(self.table, "own")
         for side in self.evidence.values():
             pairs = own.join(
-                side.lazy().select("key", other=_FOLDER),
+                _with_folders(side, "other"),
                 on="key",
                 how="inner",
                 nulls_equal=False,
@@ -128,7 +139,7 @@ class Keyed:
                 maintain_order="none",
                 validate="m:m",
             )
-            differ = ~(_ends_with("own", "other") | _ends_with("other", "own")).fill_null(value=True)
+            differ = ~(_ends_with("own", "other") | _ends_with("other", "own"))
             if pairs.select(differ.any()).collect(engine="in-memory").item():
                 return True
         return False
@@ -140,6 +151,11 @@ _FOLDER = (
     .str.extract(r"(?s)^/?(/.+)/")
 )
 """The folder that a text names, with a slash before it; null if it names none."""
+
+
+def _with_folders(side: pl.DataFrame, name: str) -> pl.LazyFrame:
+    """The keys that are made of files in folders; others meet none that differs."""
+    return side.lazy().select("key", _FOLDER.alias(name)).filter(pl.col(name).is_not_null())
 
 
 def _ends_with(name: str, other: str) -> pl.Expr:
@@ -189,7 +205,8 @@ class Hints:
     @cached_property
     def _sound(self) -> list[tuple[str, Keyed]]:
         """What would join both sides, and nothing that does not belong together, in words."""
-        return [(words, keyed) for words, keyed in self._others() if self._is_sound(keyed)]
+        others = ((words, keyed) for words, keyed in self._others() if not keyed.is_like(self.now))
+        return [(words, keyed) for words, keyed in others if self._is_sound(keyed)]
 
     def _others(self) -> Iterator[tuple[str, Keyed]]:
         for rule in RULES:

@@ -126,20 +126,20 @@ class TableSide:
         values = lf.select(value=self._raw_key)
         return values.group_by("value").agg(rows=pl.len().cast(pl.Int64))
 
-    def keyed(self, values: pl.DataFrame, key_normalize: KeyNormalize | None = None) -> pl.DataFrame:
-        """Distinct values with their `text` and their `key`, in the order of the text.
+    def make_key(self, key_normalize: KeyNormalize) -> pl.Expr:
+        """Build the key of a `text`, by the table's rule or by another one."""
+        rule = keys.resolve_normalize(key_normalize, self.key)
+        return keys.extract_key(
+            keys.normalize_key(pl.col("text"), rule), self.key_regex, option="feature_key_regex"
+        )
 
-        Args:
-            values: The distinct values.
-            key_normalize: Another rule than the table's.
-        """
-        rule = keys.resolve_normalize(key_normalize or self.key_normalize, self.key)
+    def keyed(self, values: pl.DataFrame) -> pl.DataFrame:
+        """Distinct values with their `text` and their `key`, in the order of the text."""
         text = keys.key_text(pl.col("value"), self.schema[self.key], name=self.key, table=self.name)
-        key = keys.normalize_key(pl.col("text"), rule)
         return (
             values.lazy()
             .with_columns(text=text)
-            .with_columns(key=keys.extract_key(key, self.key_regex, option="feature_key_regex"))
+            .with_columns(key=self.make_key(self.key_normalize))
             .sort("text", "value", nulls_last=True, maintain_order=True)
             .collect(engine="in-memory")
         )

@@ -155,8 +155,7 @@ class LabelPlan:
 
         def make(rule: KeyNormalize) -> Keyed:
             found, _ = _key_labels(self.long, rule, allow_folding=self.options.allow_folding)
-            values = keyed.select("value", "rows")
-            return both(self.side.keyed(values, rule), found.rows, found.labels)
+            return both(keyed.with_columns(key=self.side.make_key(rule)), found.rows, found.labels)
 
         return Hints(both(keyed, self.rows, self.labels), make, "label")
 

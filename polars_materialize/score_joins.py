@@ -276,8 +276,7 @@ class ScorePlan:
             return Keyed(keyed, {str(scorer): part for (scorer,), part in parts.items()})
 
         def make(rule: KeyNormalize) -> Keyed:
-            values = keyed.select("value", "rows")
-            return both(self.side.keyed(values, rule), key_scores(self.long, rule))
+            return both(keyed.with_columns(key=self.side.make_key(rule)), key_scores(self.long, rule))
 
         return Hints(both(keyed, self.scores), make, "score")
 

@@ -178,8 +178,6 @@ def join(
     folded = oracle.folded_values(zip(texts, keys, strict=True))
     if (folded or any(map(oracle.folded_values, labels.pairs.values()))) and not allow_folding:
         reasons.add("folding")
-    if not labels.by_key:
-        reasons.add("table")
     wanted = set(keys) - {None}
     matched = wanted & set(labels.by_key)
     rate = len(matched) / len(wanted) if wanted else float(not rows)

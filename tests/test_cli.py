@@ -96,7 +96,11 @@ def test_a_real_run_of_one_table(folder, command, line):
         ("--key-normalize basename", {"key_normalize": "basename"}),
         ("--key-column path --key-normalize stem", {"key_column": "path", "key_normalize": "stem"}),
         ("--missing-policy mark", {"missing_policy": "mark"}),
-        ("--missing-policy drop --score-key-field k2", {"missing_policy": "drop", "score_key_field": "k2"}),
+        ("--missing-policy drop --min-match-rate 0.5", {"missing_policy": "drop", "min_match_rate": 0.5}),
+        (
+            "--key-column path --key-normalize stem --allow-folding",
+            {"key_column": "path", "key_normalize": "stem", "allow_folding": True},
+        ),
         ("--missing-policy fail", {"missing_policy": "fail"}),
         ("--bad-policy drop", {"bad_policy": "drop"}),
         ("--prefix nr", {"prefix": "nr"}),
@@ -251,7 +255,13 @@ MISTAKES = [
     (2, f"{SCORES} --key-normalize all", "'all'"),
     (2, f"{SCORES} --prefix=", "prefix"),
     (2, f"{SCORES} --overwrite=yes", "--overwrite"),
-    (2, f"{SCORES} --min-match-rate 1", "--min-match-rate"),
+    (2, f"{SCORES} --min-match-rate half", "'half'"),
+    (2, f"{SCORES} --min-match-rate 1.1", "min_match_rate"),
+    (2, f"{SCORES} --allow-folding=yes", "--allow-folding"),
+    (2, f"{LABELS} --feature-key-regex=", "feature_key_regex"),
+    (2, f"{LABELS} --label-key-regex=^", "label_key_regex"),
+    (2, f'{LABELS} --labels {{"path":"l.csv","key_regex":""}}', "key_regex"),
+    (2, f'{SCORES} --scores {{"path":"s.jsonl","key_regex":""}}', "key_regex"),
     (2, f'{SCORES} --scores {{"path":1}}', "path"),
     (2, f"{SCORES} --scores {{nope", "{nope"),
     (2, f'{SCORES} --scores {{"path":"s.jsonl","lable":"x"}}', "lable"),
@@ -379,10 +389,11 @@ def test_errors_of_a_batch_with_line_breaks_are_one_line_a_table(folder, capsys)
 
 HELP = {
     "second-opinion table": "--features --scores --out --audit-json --key-column --score-key-field "
-    "--score-field --key-normalize --missing-policy --bad-policy --prefix --overwrite",
+    "--score-field --key-normalize --missing-policy --bad-policy --min-match-rate --allow-folding "
+    "--prefix --overwrite",
     "mos-labels table": "--features --labels --out --audit-json --feature-key-column --label-key-column "
     "--label-mos-column --label-scale --key-normalize --feature-key-regex --label-key-regex --min-match-rate "
-    "--status-column --overwrite",
+    "--allow-folding --status-column --overwrite",
     "second-opinion batch": "--manifest --base-dir --report-json --report-md --fail-fast --jobs --dask",
     "mos-labels batch": "--manifest --base-dir --report-json --report-md --fail-fast --jobs --dask",
 }

@@ -19,6 +19,8 @@ from polars.testing import assert_frame_equal
 
 import polars_materialize as pm
 from polars_materialize import errors
+from polars_materialize.options import ScoreOptions
+from polars_materialize.score_joins import plan_scores
 
 ENGINES = ["streaming", "in-memory"]
 PARTS = ["score", "status", "runtime_ms", "frames", "source"]
@@ -363,6 +365,17 @@ def test_missing_fail_names_count_and_ten_keys_of_each_scorer():
     assert sum(f"'k{n:02}'" in many for n in range(30)) == 10
 
 
+@every_engine
+def test_offenders_are_told_in_the_order_of_their_names(engine):
+    keys = [f"k{n * 37 % 100:02}" for n in range(100)]
+
+    with pytest.raises(errors.MissingScoreError) as caught:
+        joined(pl.DataFrame({"clip_id": keys}), scores_of(("x", 1.0)), engine=engine, missing_policy="fail")
+
+    assert caught.value.offenders["key"].to_list() == sorted(keys)
+    assert ", ".join(f"'k{n:02}'" for n in range(10)) + " and 90 more" in str(caught.value)
+
+
 def test_bad_fail_names_scorer_and_key():
     frame = pl.DataFrame({"clip_id": ["a", "b", "b"]})
 
@@ -451,6 +464,23 @@ def test_an_id_column_does_not_fold_under_auto():
     result = pm.join_scores(frame, scores_of(("one/clip.mp4", 1.0)))
 
     assert result["second_opinion_m_score"].to_list() == [1.0, None]
+
+
+def test_lists_of_an_audit_are_sorted():
+    """The bytes of an audit are promised, and so is the order of what it lists."""
+    names = [f"format {n * 7 % 40:02}" for n in range(40)]
+    keys = [f"k{n}" for n in range(40)]
+    scores = pl.DataFrame({"scorer": "m", "key": keys, "score": 1.0, "format": names})
+    other = scores.with_columns(scorer=pl.lit("a"), format=pl.lit(None, dtype=pl.String))
+    plan = plan_scores(
+        pl.Schema({"clip_id": pl.String}), pl.concat([scores, other]), ScoreOptions(), table="features"
+    )
+
+    found = plan.evidence(pl.DataFrame({"value": keys, "rows": [1] * 40}))
+
+    assert found.competitors["m"].formats == sorted(names)
+    assert found.competitors["a"].formats == []
+    assert list(found.competitors) == list(found.keys.scores) == ["a", "m"]
 
 
 # --- the match rate -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polars_materialize import errors, keys
+from polars_materialize import errors, folding, keys
 
 SUFFIXES = sorted(oracle.MEDIA)
 
@@ -56,6 +56,10 @@ def test_candidates_match_whatever_their_case(name):
 
 def test_an_exact_spelling_goes_before_another_case():
     assert infer(["CLIP_ID", "clip_id"]) == "clip_id"
+
+
+def test_of_two_other_spellings_the_first_column_is_taken():
+    assert infer(["CLIP_ID", "Clip_Id", "clip_ID"]) == "CLIP_ID"
 
 
 def test_a_better_candidate_wins_over_a_better_spelling():
@@ -364,3 +368,56 @@ def extract_all(pattern, values):
     """All that Polars finds of a pattern in some values."""
     found = pl.Series(values).str.extract_all(pattern).explode(empty_as_null=True)
     return set(found.to_list())
+
+
+# --- folding ------------------------------------------------------------------------------------------
+
+
+def folded_of(*rows, by=()):
+    """What is found of rows of text, key, and the columns of `by`."""
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(("text", "key", *by), pl.String), orient="row")
+    found = folding.find_folded(frame, by)
+    return found.rows(), folding.count_folded(found)
+
+
+def test_keys_of_several_values_are_found_in_their_order():
+    rows = [
+        ("d/b", "b"),
+        ("e/b", "b"),
+        ("d/b", "b"),
+        ("z", "a"),
+        ("y", "a"),
+        ("x", "a"),
+        ("c", "c"),
+        ("o", None),
+    ]
+
+    assert folded_of(*rows) == ([("a", ["x", "y", "z"]), ("b", ["d/b", "e/b"])], 5)
+
+
+def test_values_without_a_key_do_not_fold():
+    assert folded_of(("/", None), ("\\", None), ("a", "a")) == ([], 0)
+    assert folded_of() == ([], 0)
+
+
+def test_whole_numbers_with_a_point_are_the_same_value():
+    rows = [("12345", "12345"), ("12345.0", "12345"), ("-7", "7"), ("7.00", "7")]
+
+    assert folded_of(*rows) == ([("7", ["-7", "7"])], 2)
+
+
+def test_values_of_one_rule_are_compared_with_each_other_only():
+    rows = [
+        ("d/a", "a", "path"),
+        ("a", "a", "name"),
+        ("d/b", "b", "path"),
+        ("e/b", "b", "path"),
+        ("b", "b", "name"),
+    ]
+
+    assert folded_of(*rows, by=["column"]) == ([("b", ["d/b", "e/b"])], 2)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["x", "y", "z", None])), max_size=12))
+def test_folding_as_the_second_opinion(rows):
+    assert folded_of(*rows)[1] == oracle.folded_values(rows)

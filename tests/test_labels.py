@@ -356,34 +356,6 @@ def test_shards_of_labels_fold_as_one_file_does(tmp_path):
         pm.join_labels(pl.DataFrame({"key": ["clip.mp4"]}), pm.scan_labels(tmp_path / "*.csv"))
 
 
-@every_kind
-@pytest.mark.parametrize(
-    ("labels", "options", "reason"),
-    [
-        ({"key": [None, " "], "mos": [3.0, 4.0]}, {}, "labels: none of 2 rows has a key"),
-        ({"key": [], "mos": []}, {}, "labels: none of 0 rows has a key"),
-        (
-            {"key": ["/", "\\"], "mos": [3.0, 4.0]},
-            {"key_normalize": "stem"},
-            "labels: none of 2 rows has a key, such as '/', '\\\\'",
-        ),
-        (
-            {"key": ["a", "b"], "mos": [3.0, 4.0], "key_regex": r"\d+"},
-            {},
-            "labels: none of 2 rows has a key, such as 'a', 'b'; the key pattern is '\\\\d+'",
-        ),
-    ],
-)
-def test_labels_without_a_key_are_refused_whatever_the_match_rate(kind, labels, options, reason):
-    schema = {"key": pl.String, "mos": pl.Float64, "key_regex": pl.String}
-    frame = pl.DataFrame(labels, schema={name: schema[name] for name in labels})
-
-    with pytest.raises(errors.TableError) as caught:
-        joined(pl.DataFrame({"key": ["a"]}), frame, kind, min_match_rate=0, **options)
-
-    assert str(caught.value) == reason
-
-
 # --- regexes ------------------------------------------------------------------------------------------
 
 
@@ -1423,6 +1395,7 @@ def cases(draw):
         "key_normalize": draw(st.sampled_from(["auto", "auto", "raw", "basename", "stem"])),
         "feature_key_regex": draw(st.sampled_from(patterns)),
         "min_match_rate": draw(st.sampled_from([0.0, 0.0, 0.0, 0.5, 0.95, 1.0])),
+        "allow_folding": draw(st.sampled_from([False, True, True])),
         "status_column": draw(st.sampled_from(["mos_label_status", "state"])),
     }
     dtype = pl.Int64() if pool is NUMBER_KEYS else pl.String()

@@ -395,13 +395,14 @@ def test_provenance_has_the_hashes_of_every_input_and_of_the_output(bundle, kind
     }
 
 
-def test_provenance_names_every_file_of_folders_and_globs(bundle):
+@pytest.mark.parametrize("entries", [["m=s", "n=t*.jsonl"], ["n=t*.jsonl", "m=s"]])
+def test_provenance_names_every_file_of_folders_and_globs(bundle, entries):
     (bundle / "s").mkdir()
     for clip in "abd":
         (bundle / "s" / f"{clip}.json").write_text(json.dumps({"clip_id": clip, "score": 1}))
     (bundle / "t.jsonl").write_text('{"clip_id": "a", "score": 1}')
 
-    audit = pm.materialize_scores("features.parquet", ["m=s", "n=t*.jsonl"], "out.csv")
+    audit = pm.materialize_scores("features.parquet", entries, "out.csv")
 
     expected = [described(f"s/{clip}.json") for clip in "abd"] + [described("t.jsonl")]
     assert audit.run_provenance["inputs"]["scores"] == expected
