@@ -19,8 +19,9 @@ from polars_materialize.batch_inputs import find_lacking, input_files, output_pa
 from polars_materialize.batch_kinds import KINDS, Kind, Table, id_of
 from polars_materialize.batch_reports import LiveReport
 from polars_materialize.batch_workers import Result, attempt, run_tables
+from polars_materialize.clashes import Paths, check_paths
 from polars_materialize.errors import ManifestError, MaterializeError, OptionError, OutputError
-from polars_materialize.manifests import Manifest, Paths, check_paths
+from polars_materialize.manifests import Manifest, is_text
 from polars_materialize.outputs import Outputs, is_template
 from polars_materialize.progress import counted_from, named
 from polars_materialize.provenance import (
@@ -100,6 +101,8 @@ def run_batch(
     form = KINDS[kind]
     refuse_url(manifest, "manifest")
     local_folder(base_dir)
+    if base_dir is not None and not is_text(os.fspath(base_dir)):
+        raise OptionError(f"base_dir: {base_dir!r}; expected a path of UTF-8 text", option="base_dir")
     given = check_storage_options(storage_options)
     read = read_as(form, manifest, base_dir)
     outputs = {
@@ -174,7 +177,7 @@ def _check_reports(outputs: Mapping[str, str]) -> None:
         OptionError: Names the option.
     """
     for name, written in outputs.items():
-        if not written.strip() or "\0" in written:
+        if not written.strip() or "\0" in written or not is_text(written):
             raise OptionError(f"{name}: {written!r}; expected a path", option=name)
         if is_url(written):
             continue
