@@ -61,7 +61,7 @@ def input_files(table: Table, form: Kind[Table], context: Context) -> Iterator[t
                 storage_options=context.storage_options,
             )
             files = [(file.written, file.path) for file in found]
-        except MaterializeError:
+        except (MaterializeError, OSError):
             files = [context.locate(path)]
         yield from ((_role(name), *file) for file in files)
 
@@ -118,4 +118,6 @@ def _missing(role: str, path: str, context: Context) -> str | None:
             )
     except MaterializeError as error:
         return str(error)
+    except OSError:  # whoever reads it says what is wrong
+        return None
     return None

@@ -20,15 +20,22 @@ from polars_materialize.batch_inputs import find_lacking, input_files, output_pa
 from polars_materialize.batch_kinds import KINDS, Kind, Table, id_of
 from polars_materialize.batch_reports import LiveReport
 from polars_materialize.batch_workers import Result, attempt, run_tables
+from polars_materialize.clashes import Paths, check_paths
 from polars_materialize.errors import ManifestError, MaterializeError, OptionError, OutputError
-from polars_materialize.manifests import Manifest, Paths, check_paths
+from polars_materialize.manifests import Manifest
 from polars_materialize.outputs import Outputs, is_template
 from polars_materialize.progress import counted_from, named
-from polars_materialize.provenance import Hasher, describe, describe_bytes, from_base, run_provenance
+from polars_materialize.provenance import (
+    Hasher,
+    as_written,
+    describe,
+    describe_bytes,
+    from_base,
+    run_provenance,
+)
 from polars_materialize.runs import Context, Memo, PathLike, partition_columns
 from polars_materialize.stores import check_storage_options, is_url, local_folder, refuse_url
 from polars_materialize.tables import SIDE_BY_SIDE, find_shards, in_order, is_up_to
-from polars_materialize.texts import refuse_unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
 
     from polars_materialize.provenance import Described
     from polars_materialize.reports import BatchReport
-    from polars_materialize.stores import StorageOptions
+    from polars_materialize.stores import Place, StorageOptions
 
 LIGHT_BYTES = 2**24
 """Of what size the files of a table may be that is run side by side with others."""
@@ -97,13 +104,6 @@ def run_batch(
     refuse_url(manifest, "manifest")
     local_folder(base_dir)
     given = check_storage_options(storage_options)
-    refuse_unwritable(
-        {
-            name: os.fspath(path)
-            for name, path in (("manifest", manifest), ("report_json", report_json), ("report_md", report_md))
-            if path is not None
-        }
-    )
     read = read_as(form, manifest, base_dir)
     outputs = {
         name: os.fspath(path)
@@ -321,7 +321,7 @@ class _Files(Generic[Table]):
         if audit is None:
             for role, written, place in input_files(table, self._form, self._context):
                 if written not in self._inputs.get(role, {}):
-                    found = describe(written, place)
+                    found = _as_far_as_known(written, place)
                     with self._lock:
                         self._inputs.setdefault(role, {})[written] = found
             return
@@ -351,6 +351,14 @@ class _Files(Generic[Table]):
             outputs={"tables": outputs},
             base=context.base,
         )
+
+
+def _as_far_as_known(written: str, place: Place) -> Described:
+    """Describes an input of a table that failed, perhaps since it cannot be read."""
+    for hashed in (True, False):
+        with contextlib.suppress(OSError, MaterializeError):
+            return describe(written, place, hashed=hashed)
+    return as_written(written, "missing")
 
 
 def _written(table: Table, form: Kind[Table], context: Context, audit: Mapping[str, Any]) -> list[Described]:

@@ -65,10 +65,11 @@ def _audits(text: bytes) -> list[bytes]:
         return []
     try:
         text.decode()
-        content = msgspec.json.decode(text, type=msgspec.Raw | list[msgspec.Raw])
+        several = text.lstrip().startswith(b"[")
+        audits = msgspec.json.decode(text if several else b"[" + text + b"]", type=list[msgspec.Raw])
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return [json.dumps(text.decode(errors="replace")).encode()]
-    return [bytes(audit) for audit in (content if isinstance(content, list) else [content])]
+    return [bytes(audit) for audit in audits]
 
 
 def footer_text(audit: msgspec.Struct, earlier: Sequence[bytes], most: int) -> str:

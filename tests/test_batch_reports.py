@@ -16,7 +16,7 @@ import pytest
 from written import described, files_of
 
 import polars_materialize as pm
-from polars_materialize import batch_reports, batches, errors
+from polars_materialize import batch_inputs, batch_reports, batches, errors
 from polars_materialize.cli import main
 
 REPOSITORY = Path(pm.__file__).resolve().parents[1]
@@ -358,6 +358,29 @@ def test_an_input_that_cannot_be_looked_at_is_the_error_of_its_table():
         report = None
     if report is not None:
         assert statuses({"tables": report.tables}) == ["error", "error", "ok"]
+
+
+@pytest.mark.usefixtures("bundle")
+@pytest.mark.parametrize("what", ["describe", "find"])
+def test_inputs_that_cannot_be_read_end_no_batch(monkeypatch, what):
+    """A table that failed is described as far as its files let themselves be read."""
+
+    def refuse(*_, **options):
+        if options.get("hashed", True):
+            raise PermissionError(13, "Permission denied")
+        return {"path": "f.csv", "exists": True, "kind": "file", "sha256": None, "bytes": 9}
+
+    monkeypatch.setattr(batches if what == "describe" else batch_inputs, what, refuse)
+    tables = [
+        entry("one", scores=["bad.jsonl"], audit_json=None),
+        entry("two", scores=["no*.jsonl"], audit_json=None),
+        entry("three", audit_json=None),
+    ]
+
+    report = pm.run_batch(manifest(*tables), report_json="r.json")
+
+    assert report.status == stored()["status"] == "failed"
+    assert statuses(stored()) == ["error", "error", "ok"]
 
 
 # --- what tables share ------------------------------------------------------------------------------------

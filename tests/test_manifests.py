@@ -539,3 +539,40 @@ def test_comments_may_stand_anywhere(bundle, kind):
     }
 
     assert pm.run_batch(write(bundle, content), kind=kind).status == "ok"
+
+
+@every_kind
+@pytest.mark.parametrize("field", ["id", "features", "out", "audit_json", "evidence", "option", "entry"])
+def test_halves_of_characters_are_refused_with_their_place(bundle, kind, field, capsys):
+    """Escapes can spell them, but no file can hold them."""
+    half = "x\ud800.csv"
+    evidence = "scores" if kind == "second-opinion" else "labels"
+    option = "key_column" if kind == "second-opinion" else "feature_key_column"
+    table, place = {
+        "evidence": ({**TABLE[kind], evidence: [half]}, f"{evidence}[0]"),
+        "entry": ({**TABLE[kind], evidence: [{"path": half}]}, f"{evidence}[0].path"),
+        "option": ({**TABLE[kind], option: half}, option),
+    }.get(field, ({**TABLE[kind], field: half}, field))
+
+    said = refusal(bundle, kind, {"tables": [table]}, capsys)
+
+    assert said == f"$.tables[0].{place}: 'x\\ud800.csv' is not UTF-8 text, which no report could hold\n"
+
+
+@every_kind
+def test_pairs_of_halves_are_characters(bundle, kind):
+    text = json.dumps({"tables": [{**TABLE[kind], "id": "\U0001f600", "out": "out/\U0001f600.csv"}]})
+    assert "\\ud83d" in text
+    assert pm.run_batch(write(bundle, text), kind=kind).status == "ok"
+
+
+@pytest.mark.parametrize("option", ["manifest", "base_dir", "report_json", "report_md"])
+def test_paths_that_no_report_could_hold_are_refused(bundle, option):
+    path = write(bundle, {"tables": [SCORES]})
+    odd = bundle / "o\udcff"
+    odd.mkdir()
+    options = {"manifest": path, option: {"manifest": odd / "m.json", "base_dir": odd}.get(option, odd / "r")}
+    (odd / "m.json").write_bytes(path.read_bytes())
+
+    with pytest.raises(errors.OptionError, match="path"):
+        pm.run_batch(**options)
