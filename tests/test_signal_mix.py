@@ -391,6 +391,44 @@ def test_thresholds_are_options():
     assert audit(frame, top_k=1).intersection_count == 2
 
 
+def above(x):
+    return float(np.nextafter(x, 2))
+
+
+def below(x):
+    return float(np.nextafter(x, -1))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_thresholds_hold_for_what_is_shown(seed):
+    """A number that a report shows is on the right side of a threshold that equals it."""
+    random = np.random.default_rng(seed)
+    x, y = random.normal(size=(2, 10))
+    frame = pl.DataFrame({"mos": x + y, "psnr": x, "blur": y + x / 2}).with_columns(
+        pl.when(pl.int_range(10) > 2).then("blur").alias("blur")
+    )
+    everything = {"redundancy_threshold": 0.0, "complement_threshold": 1.0, "target_threshold": 0.0}
+    table = audit(frame, **everything)
+    pair, weaker = table.redundant_pairs[0], table.target_correlations[-1]
+    r, stats = abs(pair.pearson), table.column_stats["blur"]
+
+    for option, bound, inside, outside in (
+        ("redundancy_threshold", r, r, above(r)),
+        ("complement_threshold", r, r, below(r)),
+        ("target_threshold", abs(weaker.pearson), abs(weaker.pearson), above(abs(weaker.pearson))),
+    ):
+        count = "redundant_pair_count" if option == "redundancy_threshold" else "intersection_count"
+        assert getattr(audit(frame, **{**everything, option: inside}), count) == 1, (option, bound)
+        assert getattr(audit(frame, **{**everything, option: outside}), count) == 0, (option, bound)
+    for options, status in (
+        ({"min_finite_ratio": 0.7}, "covered"),
+        ({"min_finite_ratio": above(0.7)}, "weak"),
+        ({"min_finite_ratio": 0.0, "min_std": stats.std}, "weak"),
+        ({"min_finite_ratio": 0.0, "min_std": below(stats.std)}, "covered"),
+    ):
+        assert audit(frame, **options).family_health["noise_grain_blur"].status == status
+
+
 def test_pairs_of_a_shared_or_of_no_family_do_not_complement_each_other():
     random = np.random.default_rng(4)
     x, y = random.normal(size=(2, 200))
@@ -500,6 +538,27 @@ def test_a_scorer_beside_a_target_is_a_first_signal():
 
     assert old.tables[0].weak_families == ["no_reference_ugc"]
     assert new.baseline.tables[0].newly_covered == ["no_reference_ugc"]
+
+
+def test_what_moved_by_a_twentieth_as_shown_has_moved(tmp_path):
+    random = np.random.default_rng(2)
+    mos = random.normal(size=30)
+    frame = pl.DataFrame(
+        {"mos": mos, **{f"psnr_{i}": mos * i / 9 + random.normal(size=30) for i in range(20)}}
+    )
+    old = json.loads(pm.audit_signals(frame).to_json())
+    moved = set()
+    for place, row in enumerate(old["tables"][0]["target_correlations"]):
+        for statistic in ("pearson", "spearman"):
+            step = 0.05 if place % 2 else 0.0499999999
+            if place % 2:
+                moved.add((row["column"], statistic))
+            row[statistic] = round(row[statistic] - step if place % 4 < 2 else row[statistic] + step, 12)
+    (tmp_path / "old.json").write_text(json.dumps(old))
+
+    change = pm.audit_signals(frame, baseline=tmp_path / "old.json").baseline.tables[0]
+
+    assert {(move.column, move.statistic) for move in change.moved} == moved
 
 
 def test_tables_of_a_baseline_are_matched_by_label():

@@ -55,10 +55,12 @@ def matches(pattern: str, name: str) -> bool:
         >>> matches("nits", "unit"), matches("nits", "max_nits"), matches("adm", "integer_adm2")
         (False, True, True)
     """
-    word = "".join(parts_of(pattern))
+    word, whole = _joined(pattern), _joined(name)
+    if word not in whole:  # mostly so
+        return False
     parts = parts_of(name)
     if pattern.startswith("="):
-        return _same(word, "".join(parts))
+        return _same(word, whole)
     if pattern.startswith("_"):
         return any(_same(word, "".join(parts[start:])) for start in range(1, len(parts)))
     return any(_begins(word, parts[start:]) for start in range(len(parts)))
@@ -71,7 +73,12 @@ def begins(pattern: str, name: str) -> bool:
         >>> [begins("mos", name) for name in ("MOSChunk05", "mos2", "raw_mos", "mosquito_noise")]
         [True, True, False, False]
     """
-    return _begins("".join(parts_of(pattern)), parts_of(name))
+    return _begins(_joined(pattern), parts_of(name))
+
+
+@lru_cache(maxsize=65_536)
+def _joined(name: str) -> str:
+    return "".join(parts_of(name))
 
 
 def _begins(word: str, parts: tuple[str, ...]) -> bool:
