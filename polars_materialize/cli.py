@@ -192,6 +192,8 @@ def saliency_table(argv: Sequence[str], /, jobs: int, dask: str | None, **option
             **options,
         )
     _say_failures(audit)
+    for text in audit.warnings:
+        click.echo(f"warning: {text}", err=True)
     click.echo(
         f"saliency materialize: total={audit.total} ok={audit.ok} "
         f"skipped={audit.skipped_existing} failed={audit.failed}",

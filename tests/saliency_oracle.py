@@ -22,22 +22,34 @@ STD = (0.229, 0.224, 0.225)
 # --- what saliency has to be --------------------------------------------------------------------------
 
 
-def rgb(y, u, v):
-    """A frame of limited range as RGB in 0..1, `[H, W, 3]`, by BT.709; chroma is repeated 2 x 2."""
+KR_KB = {"bt709": (0.2126, 0.0722), "bt601": (0.299, 0.114), "bt2020": (0.2627, 0.0593)}
+"""What red and blue give to luma, by ITU-R BT.709, BT.601 and BT.2020."""
+
+
+def rgb(y, u, v, matrix="bt709"):
+    """A frame of limited range as RGB in 0..1, `[H, W, 3]`; chroma is repeated 2 x 2."""
+    kr, kb = KR_KB[matrix]
     height, width = y.shape
     luma = (y.astype(float) - 16) / 219
     cb, cr = (
         ((plane.astype(float) - 128) / 224).repeat(2, 0).repeat(2, 1)[:height, :width] for plane in (u, v)
     )
-    red = luma + 1.5748 * cr
-    green = luma - 0.1873 * cb - 0.4681 * cr
-    blue = luma + 1.8556 * cb
+    red = luma + 2 * (1 - kr) * cr
+    blue = luma + 2 * (1 - kb) * cb
+    green = (luma - kr * red - kb * blue) / (1 - kr - kb)
     return np.clip(np.stack([red, green, blue], 2), 0, 1)
 
 
-def tensor(frame, multiple=1):
+def limited(planes):
+    """Planes of full range as limited range, each value rounded to the nearest."""
+    y, u, v = (plane.astype(float) for plane in planes)
+    found = (16 + y * 219 / 255, 128 + (u - 128) * 224 / 255, 128 + (v - 128) * 224 / 255)
+    return tuple(np.floor(plane + 0.5).astype(np.uint8) for plane in found)
+
+
+def tensor(frame, multiple=1, matrix="bt709"):
     """A frame as `[3, H, W]`, normalised; its last row and column are repeated up to a multiple."""
-    normal = (rgb(*frame) - np.array(MEAN)) / np.array(STD)
+    normal = (rgb(*frame, matrix) - np.array(MEAN)) / np.array(STD)
     height, width = normal.shape[:2]
     down, right = (-height % multiple, -width % multiple)
     return np.pad(normal, [(0, down), (0, right), (0, 0)], mode="edge").transpose(2, 0, 1)
@@ -121,14 +133,9 @@ BIAS = 0.5
 """Of any picture they make values in 0..1."""
 
 
-def pixel_mask(frame):
+def pixel_mask(frame, matrix="bt709"):
     """What `pixel_network` gives."""
-    return np.tensordot(WEIGHTS, tensor(frame), 1) + BIAS
-
-
-def beyond_mask(frame):
-    """What `pixel_network` gives with 12 times its weights, which is beyond 0..1 at both ends."""
-    return np.tensordot(12 * WEIGHTS, tensor(frame), 1) + BIAS
+    return np.tensordot(WEIGHTS, tensor(frame, matrix=matrix), 1) + BIAS
 
 
 def block_mask(frame):

@@ -332,15 +332,25 @@ def still_format(path: str) -> str | None:
     """
     if not path.lower().endswith(STILLS):
         return None
+    head = _head(path)
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return None if is_animated_webp(path) else "webp_pipe"
+    return next((name for mark, name in MARKS if head.startswith(mark)), None)
+
+
+def is_animated_webp(path: str) -> bool:
+    """Whether a file is a WebP of several frames."""
+    head = _head(path)
+    return head.startswith(b"RIFF") and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
+
+
+def _head(path: str) -> bytes:
+    """How a file begins, filled up with zeros."""
     try:
         with open(path, "rb") as stream:  # noqa: PTH123 - as it is, not tidied up
-            head = stream.read(32)
+            return stream.read(32).ljust(32, b"\0")
     except OSError as error:
         raise ClipError("decode-failed", error.strerror or str(error)) from None
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        animated = head[12:16] == b"VP8X" and bool(head[20] & 2) if len(head) > 20 else False
-        return None if animated else "webp_pipe"
-    return next((name for mark, name in MARKS if head.startswith(mark)), None)
 
 
 def file_state(clip: Clip) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from polars_materialize.saliency.clips import (
     Planes,
     Tags,
     evenly,
+    is_animated_webp,
     missing_s,
     missing_words,
     shown_for,
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 
 READING = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 """How PyAV is told to read titles that are not UTF-8; from version 19 on it does so by itself."""
+
+ANIMATED = "is an animated WebP, which PyAV before version 19 cannot decode; name an ffmpeg_bin that can"
+"""What is said of one then."""
 
 FULL_RANGE = 2
 SPACES = {
@@ -112,7 +116,7 @@ def read_container(clip: Clip, sampling: Sampling, check: Check) -> Iterator[Pla
                 yield converter.planes(frame)
         except FFmpegError as error:
             sampling.refuse_told(said.all())
-            raise ClipError("decode-failed", _words(error, said.last())) from None
+            raise ClipError("decode-failed", _words(clip, error, said.last())) from None
         if not found:
             sampling.refuse_told(said.all())
             raise ClipError("decode-failed", said.last() or "no frame could be decoded")
@@ -171,10 +175,10 @@ def _said() -> Iterator[_Said]:
         yield _Said(logs)
 
 
-def _words(error: FFmpegError, said: str) -> str:
+def _words(clip: Clip, error: FFmpegError, said: str) -> str:
     """The decoder's own words, without the place of the file on this machine."""
     if "not on whitelist" in said:
-        return NOT_OPENED
+        return ANIMATED if is_animated_webp(clip.path) else NOT_OPENED
     return ": ".join(word for word in (error.strerror, said) if word)
 
 
@@ -190,11 +194,14 @@ def _open(clip: Clip, sampling: Sampling) -> Iterator[tuple[Any, Any]]:
         if not pictures:
             raise ClipError("decode-failed", "holds no video stream")
         stream = pictures[0]
+        if stream.codec_context is None or stream.codec_context.codec is None:
+            raise ClipError("decode-failed", "has a codec that this version of PyAV cannot decode")
         # Clips are decoded side by side; threads within one would compete with the others.
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"max_pixels": str(sampling.decoder_pixels)}
         sampling.refuse_large(stream.width or 0, stream.height or 0)
+        stream.codec_context.open(strict=False)  # or each packet would be tried with a decoder that is none
         yield container, stream
 
 
