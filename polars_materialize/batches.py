@@ -22,7 +22,6 @@ from polars_materialize.batch_reports import LiveReport
 from polars_materialize.batch_workers import Result, attempt, run_tables
 from polars_materialize.clashes import Paths, check_paths
 from polars_materialize.errors import ManifestError, MaterializeError, OptionError, OutputError
-from polars_materialize.manifests import Manifest
 from polars_materialize.outputs import Outputs, is_template
 from polars_materialize.progress import counted_from, named
 from polars_materialize.provenance import (
@@ -38,6 +37,7 @@ from polars_materialize.stores import check_storage_options, is_url, local_folde
 from polars_materialize.tables import SIDE_BY_SIDE, find_shards, in_order, is_up_to
 
 if TYPE_CHECKING:
+    from polars_materialize.manifests import Manifest
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polars_materialize.saliency.clips import Tags
 
 if TYPE_CHECKING:
+    from polars_materialize.saliency.clips import Tags
     from collections.abc import Sequence
 
     from polars_materialize.saliency.clips import Planes
