@@ -322,6 +322,7 @@ _HOMES: Mapping[str, str] = {
     "FrameSelection": "options",
     "Guards": "joins",
     "KeyNormalize": "formats",
+    "Matrix": "options",
     "Policy": "options",
     "SignalReport": "signal_mix.reports",
     "TemporalAggregator": "options",
