@@ -794,13 +794,13 @@ REFUSED = {
         "q-align",
         "a.json",
         '{"img_path": "a.mp4", "score": 1}'.encode("utf-16"),
-        r"a\.json: not JSON: 'utf-8' codec can't decode byte 0xff",
+        r"a\.json:1: not UTF-8 text: invalid start byte",
     ),
     "objects in another encoding": (
         "q-align",
         "a.json",
         ('{"img_path": "a.mp4", "score": 1}' * 2).encode("utf-16"),
-        r"a\.json: not JSON",
+        r"a\.json:1: not UTF-8 text",
     ),
     "no object": (
         "q-align",

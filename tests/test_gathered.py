@@ -140,6 +140,17 @@ def test_keys_of_small_files_are_those_of_each_file(tmp_path, monkeypatch, cells
     assert together["key"].to_list() == alone["key"].to_list() == keys
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"), [('a\n"x"\n\ny\n', [2, 3, 4]), ('a,b\n"x",1\n\n"y\nz",2\nu,3\n', [2, 4, 6])]
+)
+def test_rows_know_their_lines_whatever_is_blank_or_quoted(tmp_path, text, lines):
+    (tmp_path / "s.csv").write_text(text)
+
+    [records] = read_records(find(tmp_path / "s.csv"))
+
+    assert records.place.to_list() == [f"{tmp_path / 's.csv'}:{line}" for line in lines]
+
+
 @pytest.mark.parametrize("blank", ["", " "])
 def test_a_cell_beyond_the_last_name_is_refused(tmp_path, blank):
     dialect = Dialect("csv", trimmed=True)
