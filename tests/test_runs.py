@@ -204,8 +204,13 @@ def test_audit_of_scores(bundle):
         "shards": {"read": 1, "written": 1},
     }
     fields = {
-        **{"files": 1, "source": "scores.jsonl", "key": "clip_id", "score": "score", "scorer": "competitor"},
-        **{"status": "status", "runtime_ms": "runtime_ms"},
+        "files": 1,
+        "source": "scores.jsonl",
+        "key": "clip_id",
+        "score": "score",
+        "scorer": "competitor",
+        "status": "status",
+        "runtime_ms": "runtime_ms",
     }
     assert stored["competitors"] == {
         "Alpha": {
