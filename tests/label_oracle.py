@@ -15,6 +15,7 @@ from oracle import Refused
 LABEL_KEYS = [
     *("key", "clip_key", "clip_id", "video_id", "chug_video_id", "content_id", "clip_name", "file_name"),
     *("filename", "basename", "name", "src", "source", "src_path", "distorted_path", "dis_path", "path"),
+    *oracle.SCORE_KEYS[oracle.SCORE_KEYS.index("video") :],
 ]
 MOS = ["mos", "mean_mos", "mos_raw_0_100", "raw_mos", "score", "quality"]
 EXTRAS = {

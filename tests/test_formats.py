@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 import polars_materialize as pm
 from polars_materialize import errors, formats
 from polars_materialize.cli import main
+from polars_materialize.tables import chunks
+from polars_materialize.tables import files as tables_files
 
 PARTS = ["scorer", "key", "score", "status", "frames"]
 
@@ -1108,6 +1110,39 @@ def test_the_file_of_a_clip_that_failed_is_of_the_format_of_the_others(tmp_path,
     write(tmp_path, "d.json", json.dumps({"distorted": "d.mkv", "score": 3, "vmaf": 90}))
     with pytest.raises(errors.SidecarError, match=r"d\.json: .*score in 'fused_score'; read as 'nvc-dover'"):
         scores(tmp_path, label=label)
+
+
+def test_a_file_of_its_own_beside_a_format_stays_its_own(tmp_path):
+    write(tmp_path, "a.json", json.dumps({"qalign_score": 0.25, "video_name": "a.mp4"}))
+    write(tmp_path, "b.json", json.dumps({"video_name": "b.mp4", "competitor": "own", "score": 3}))
+
+    assert scores(tmp_path).select("scorer", "key", "score", "format").rows() == [
+        ("q-align", "a.mp4", 0.25, "nvc-qalign"),
+        ("own", "b.mp4", 3.0, None),
+    ]
+    write(tmp_path, "b.json", json.dumps({"video_name": "b.mp4", "clip_id": "b", "score": 3}))
+    with pytest.raises(errors.SidecarError, match=r"b\.json: no scorer"):
+        scores(tmp_path)
+
+
+def test_a_large_file_is_of_one_format_throughout(tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(tables_files, "SMALL_BYTES", -1)
+    rows = [q_align_video(f"{n}.mp4", n / 10, 1) for n in range(3)]
+    rows[2] = {**rows[2], "clip_id": "else", "quality": 5}
+    path = write(tmp_path, "a.jsonl", json_lines(*rows))
+
+    frame = scores(path)
+
+    assert frame["key"].to_list() == ["0.mp4", "1.mp4", "2.mp4"]
+    assert frame["format"].to_list() == ["q-align"] * 3
+
+
+def test_logs_of_xml_with_and_without_a_mean_may_stand_side_by_side(tmp_path):
+    write(tmp_path, "a.xml", vmaf_xml())
+    write(tmp_path, "b.xml", vmaf_xml(pooled=False))
+
+    assert scores(tmp_path)["frames"].to_list() == [0, 3]
 
 
 def test_layouts_of_a_format_decide_for_themselves(tmp_path):

@@ -479,6 +479,31 @@ def test_the_file_of_a_clip_that_failed_may_lack_the_field(tmp_path):
         read(f"m={tmp_path}")
 
 
+def test_files_of_one_row_are_read_by_the_same_field_whatever_their_suffix(tmp_path):
+    (tmp_path / "a.json").write_text('{"clip_id": "a", "score": 0.5, "vmaf": 90.5}')
+    (tmp_path / "b.csv").write_text("clip_id,vmaf\nb,91.2\n")
+
+    with pytest.raises(errors.SidecarError, match=r"b\.csv:2: status ok without a usable score in 'score'"):
+        read(f"m={tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "lacking"),
+    [
+        ({"vmaf": 90}, {"score": 1}, "score in 'score'"),
+        ({"score": 1, "summary": {"competitor": "x"}}, {"score": 1, "competitor": "m"}, "no scorer"),
+    ],
+)
+def test_a_better_field_that_comes_late_is_that_of_the_file(tmp_path, monkeypatch, early, late, lacking):
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(tables_files, "SMALL_BYTES", -1)
+    rows = [{"key": f"k{i}", "note": "x" * 40, **early} for i in range(4)] + [{"key": "z", **late}]
+    path = write_jsonl(tmp_path / "x.jsonl", *rows)
+
+    with pytest.raises(errors.SidecarError, match=rf"^4 sidecar rows are not usable: .*{lacking}"):
+        read(f"m={path}" if "vmaf" in early else path)
+
+
 def test_files_of_several_rows_decide_for_themselves(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", {"clip_id": "a", "score": 1}, {"clip_id": "b", "score": 2})
     write_jsonl(tmp_path / "b.jsonl", {"name": "c", "vmaf": 3}, {"name": "d", "vmaf": 4})
