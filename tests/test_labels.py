@@ -765,6 +765,17 @@ def test_rows_that_state_no_score_have_no_say_in_the_scale(tmp_path):
     assert pm.join_labels(pl.DataFrame({"name": ["c", "a"]}), labels)["mos"].to_list() == [4.0, 3.0]
 
 
+@pytest.mark.parametrize("named", ["format", "entry", "run"])
+def test_ids_of_a_csv_are_keys_as_they_are_spelled(named, tmp_path):
+    write(tmp_path, "l.csv", "ref,mos\n1.10,3\n1.1,4\n")
+    form = pm.LabelFormat(key_column=["ref"], mos_column=["mos"])
+    entry = {"format": form} if named == "format" else {"key_column": "ref"} if named == "entry" else {}
+    run = {"label_key_column": "ref"} if named == "run" else {}
+    labels = pm.scan_labels(pm.LabelFile("l.csv", **entry), base_dir=tmp_path, **run)
+
+    assert pm.join_labels(pl.DataFrame({"key": ["1.1", "1.10"]}), labels)["mos"].to_list() == [4.0, 3.0]
+
+
 def test_a_row_without_a_number_is_named_before_a_scale_that_is_not_plain(tmp_path):
     path = write(tmp_path, "l.csv", "key,mos\na,0\nb,7\nc,n/a\n")
 
