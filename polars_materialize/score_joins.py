@@ -257,7 +257,7 @@ class ScorePlan:
         competitors, counts = self._count(wide, folded, hints)
         self._refuse_match_rates(wide, competitors, hints)
         kept = wide.filter(self._keeps()) if self.side.drops else wide
-        if kept.is_empty() and not wide.is_empty():
+        if kept.is_empty():
             self._refuse_to_drop_all(wide, hints)
         return ScoreEvidence(
             frame=kept.select(pl.col("value").alias(self.side.key), *self.side.columns),

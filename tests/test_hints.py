@@ -51,6 +51,7 @@ def hint_of(rows, others, **options):
         (["x/a.mp4", "x/b.mp4"], ["a.mp4", "b.mp4"], "by key_normalize 'basename' 2 of 2 keys would match"),
         (["in/x/a.mp4"], ["./x/a.mkv"], "by key_normalize 'stem' 1 of 1 key would match"),
         (["/d/in/x/a.mp4"], ["in\\x\\a.mp4"], "by key_normalize 'basename' 1 of 1 key would match"),
+        (["x/a.mp4"], ["/in/x/a"], "by key_normalize 'stem' 1 of 1 key would match"),
         (["a/./b/x.mp4"], ["b//x.mp4"], "by key_normalize 'basename' 1 of 1 key would match"),
         (["Clip_A", "clip_b"], ["clip_a"], "if they were spelled in lower case 1 of 2 keys would match"),
         (["12", "13"], ["00012", "0013"], "if they had no leading zeros 2 of 2 keys would match"),
@@ -88,6 +89,29 @@ def test_a_rule_that_loses_matches_of_another_scorer_is_no_hint():
         pm.join_scores(frame, scores, min_match_rate=0.5)  # by basename n would have two scores of a
     with pytest.raises(errors.MatchRateError, match="'basename' 1 of 2 keys"):
         pm.join_scores(frame, scores.head(2), min_match_rate=0.5)
+
+    assert "would match" not in str(caught.value)
+
+
+def test_a_rule_that_loses_matches_of_a_scorer_with_its_own_rule_is_no_hint():
+    frame = pl.DataFrame({"clip_id": ["x/a", "x/b"]})
+    scores = pl.DataFrame(
+        {"scorer": ["m", "n"], "key": ["a", "x/a"], "score": [1.0, 2.0], "key_normalize": [None, "raw"]}
+    )
+
+    with pytest.raises(errors.MatchRateError) as caught:
+        pm.join_scores(frame, scores, min_match_rate=0.5)
+
+    assert "would match" not in str(caught.value)
+
+
+def test_a_rule_that_leaves_a_label_without_a_key_is_no_hint():
+    labels = pl.DataFrame({"key": ["/", "x/a"], "mos": [3.0, 4.0]})
+
+    with pytest.raises(errors.MatchRateError) as caught:
+        pm.join_labels(pl.DataFrame({"clip_id": ["a"]}), labels)
+    with pytest.raises(errors.MatchRateError, match="'basename' 1 of 1 key would match"):
+        pm.join_labels(pl.DataFrame({"clip_id": ["a"]}), labels.tail(1))
 
     assert "would match" not in str(caught.value)
 

@@ -162,6 +162,14 @@ CASES = {
         {"key_normalize": "raw"},
         [None, 1.0],
     ),
+    "raw-keeps-both-sides-apart": Case(
+        {"path": ["A/x", "B/x"]},
+        {"s.jsonl": scores("B/x", name="path")},
+        M,
+        "by key_normalize 'raw' 1 of 2 keys would match",
+        {"key_normalize": "raw"},
+        [None, 1.0],
+    ),
     "folding-is-meant": Case(
         {"path": ["./x", "x"]},
         {"s.jsonl": scores("x")},

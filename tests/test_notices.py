@@ -72,7 +72,10 @@ def test_scores_that_meet_no_row_or_few(engine, keys, options, texts):
 
 
 def test_a_table_without_rows_is_no_reason_to_warn():
+    labels = pl.DataFrame({"key": ["x"], "mos": [3.0]})
+
     assert warned(lambda: pm.join_scores(FRAME.clear(), scores_of("x"))) == []
+    assert warned(lambda: pm.join_labels(FRAME.clear(), labels, min_match_rate=0)) == []
 
 
 def test_a_warning_may_be_an_error():
