@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 import polars_materialize as pm
-from polars_materialize import batches, errors
+from polars_materialize import batch_reports, batches, errors
 from polars_materialize.cli import main
 from polars_materialize.provenance import Hasher, Inputs
 
@@ -162,6 +162,7 @@ def test_what_the_tables_did_is_said_if_the_report_cannot_be_written(tmp_path, m
         described(files, table, audit)
 
     monkeypatch.setattr(batches._Files, "add", meanwhile)
+    monkeypatch.setattr(batch_reports, "REST", 10**6)  # so that it is not written just then
 
     status = main(
         ["second-opinion", "batch", "--manifest", str(path), "--report-json", str(tmp_path / "r.json")]

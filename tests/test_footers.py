@@ -269,6 +269,16 @@ def test_an_input_that_cannot_be_hashed_is_refused_and_named(monkeypatch):
         assert inputs.described()["features"][0]["sha256"] is None
 
 
+@pytest.mark.usefixtures("bundle")
+def test_nothing_is_hashed_where_hashes_are_not_wanted():
+    audit = pm.materialize_scores("f.parquet", "m.jsonl", "o.csv", hashed=False)
+
+    provenance = audit.run_provenance
+    files = [provenance["inputs"]["features"], *provenance["inputs"]["scores"], provenance["outputs"]["out"]]
+    assert [file["sha256"] for file in files] == [None] * 3
+    assert [file["bytes"] for file in files] == [Path(file["path"]).stat().st_size for file in files]
+
+
 # --- a table and its audit --------------------------------------------------------------------------------
 
 
