@@ -78,6 +78,7 @@ def test_an_audit(kind):
         "codec": "not-numeric",
     }
     assert table.constant_columns == ["bitdepth"]
+    assert table.warnings == ["constant, so without any correlation: 'bitdepth'"]
     assert table.covered_families == ["error_energy", "noise_grain_blur"]
     assert table.weak_families == [
         "banding_tone_mapping",
