@@ -10,6 +10,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -17,6 +18,7 @@ import pytest
 import polars_materialize as pm
 from polars_materialize import errors
 from polars_materialize.cli import main
+from polars_materialize.signal_mix.families import built_in
 from polars_materialize.signal_mix.html import to_html
 
 REPOSITORY = Path(pm.__file__).resolve().parents[1]
@@ -78,6 +80,7 @@ def test_an_audit(kind):
         "codec": "not-numeric",
     }
     assert table.constant_columns == ["bitdepth"]
+    assert table.warnings == ["constant, so without any correlation: 'bitdepth'"]
     assert table.covered_families == ["error_energy", "noise_grain_blur"]
     assert table.weak_families == [
         "banding_tone_mapping",
@@ -675,7 +678,7 @@ def test_hidden_characters_are_shown_as_escapes_in_every_page(hidden):
     report = pm.audit_signals(
         {f"t{hidden}": frame.drop(evil), f"o{hidden}": frame},
         target=f"mos{hidden}t",
-        families=[mine, *pm.signal_mix.families.built_in()],
+        families=[mine, msgspec.structs.replace(mine, name="gap", patterns=["zzz"]), *built_in()],
         baseline=old,
     )
 
@@ -693,13 +696,14 @@ def test_hidden_characters_are_shown_as_escapes_in_every_page(hidden):
 def test_long_names_leave_room_for_numbers():
     long = "psnr_" + "x" * 5000
     frame = features().rename({"psnr_y": long, "mos": "mos" + "y" * 900})
+    frame = frame.with_columns(pl.lit(1.0).alias("votes_" + "q" * 5000))
 
     report = pm.audit_signals({"t" * 3000: frame}, target="mos" + "y" * 900)
 
     assert long in report.to_json()
     assert max(len(line) for line in report.to_markdown().splitlines()) < 1000
     assert "psnr_xxx" in report.to_html()
-    assert not re.search("x{61}|y{61}|t{61}", report.to_html())
+    assert not re.search("x{61}|y{61}|t{61}|q{601}", report.to_html())
 
 
 def test_notebooks_get_the_report():

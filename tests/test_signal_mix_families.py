@@ -349,6 +349,8 @@ def test_second_opinions_are_known_under_any_prefix():
         ("mos_std_dev", "mos_raw_0_100", True),
         ("std", "mos", True),
         ("std", "vmaf", False),
+        ("var", "MOSFull", True),
+        ("var", "vmaf", False),
         ("vmaf_p10", "vmaf", True),
         ("vmaf_neg", "vmaf", False),
         ("mos_n_ratings", "mos", False),

@@ -29,7 +29,7 @@ def cut(name: str, most: int = 30) -> str:
 
     Example:
         >>> cut("second_opinion_a_scorer_with_a_long_name_score")
-        'second_opinion…long_name_score'
+        'second_opinion…ong_name_score'
         >>> cut("映像品質の評価値の平均" * 3)
         '映像品質の評価…の評価値の平均'
     """
