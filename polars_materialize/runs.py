@@ -303,8 +303,8 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
         if context.manifest is not None and inputs.described()["manifest"] != [context.manifest[0]]:
             raise InputChangedError.of(context.manifest[0]["path"])
         described = outputs.describe(hashed=context.hasher is not None)
-        found = {"clips": one.described() for one in clips}
-        provenance = _provenance(table, context, inputs, found, {run.target: described}, versions)
+        read = {**inputs.described(), **({"clips": clips[0].described()} if clips else {})}
+        provenance = _provenance(table, context, read, {run.target: described}, versions)
         if isinstance(described, list):
             shards = ShardCounts(read=len(features), written=len(described))
         audit = run.audit(audits, provenance, shards)
@@ -358,12 +358,10 @@ def _refuse_as_inputs(written: Iterable[tuple[str, Place]], readers: Readers) ->
 def _provenance(
     table: msgspec.Struct,
     context: Context,
-    inputs: Inputs,
-    clips: Mapping[str, list[Described]],
+    inputs: Mapping[str, list[Described]],
     outputs: Mapping[str, Described | Sequence[Described]],
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
-    described = {**inputs.described(), **clips}
     return run_provenance(
         entrypoint=context.entrypoint,
         argv=context.argv,
@@ -371,7 +369,7 @@ def _provenance(
         # The evidence may be many files, the other roles are one unless they are a glob.
         inputs={
             role: files if role in {"scores", "labels", "clips"} or len(files) != 1 else files[0]
-            for role, files in described.items()
+            for role, files in inputs.items()
         },
         outputs=outputs,
         others=versions,

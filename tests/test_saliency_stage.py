@@ -598,7 +598,16 @@ def test_a_clip_whose_pictures_change_size_fails(tmp_path):
     assert (found.status, found.message) == ("decode-failed", "changes from 64x48 to 32x48 in its 4. frame")
 
 
-OURS = [TypeError, AttributeError, KeyError, ValueError, AssertionError, RuntimeError, MemoryError, IndexError]
+OURS = [
+    TypeError,
+    AttributeError,
+    KeyError,
+    ValueError,
+    AssertionError,
+    RuntimeError,
+    MemoryError,
+    IndexError,
+]
 
 
 @pytest.mark.parametrize("kind", OURS)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     Check = Callable[[], None]
 
 
-READING = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+READING: Any = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 """How PyAV is told to read titles that are not UTF-8; from version 19 on it does so by itself."""
 
 ANIMATED = "is an animated WebP, which PyAV before version 19 cannot decode; name an ffmpeg_bin that can"
@@ -54,14 +54,40 @@ ANIMATED = "is an animated WebP, which PyAV before version 19 cannot decode; nam
 
 FULL_RANGE = 2
 SPACES = {
-    **{1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc"},
-    **{0: "gbr", 10: "bt2020c", 11: "smpte2085", 12: "chroma-derived-nc", 13: "chroma-derived-c", 14: "ictcp"},
-    **{15: "ipt-c2", 16: "ycgco-re", 17: "ycgco-ro"},
+    1: "bt709",
+    4: "fcc",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    8: "ycgco",
+    9: "bt2020nc",
+    0: "gbr",
+    10: "bt2020c",
+    11: "smpte2085",
+    12: "chroma-derived-nc",
+    13: "chroma-derived-c",
+    14: "ictcp",
+    15: "ipt-c2",
+    16: "ycgco-re",
+    17: "ycgco-ro",
 }
 TRANSFERS = {
-    **{1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "linear", 9: "log100"},
-    **{10: "log316", 11: "iec61966-2-4", 12: "bt1361e", 13: "iec61966-2-1", 14: "bt2020-10", 15: "bt2020-12"},
-    **{16: "smpte2084", 17: "smpte428", 18: "arib-std-b67"},
+    1: "bt709",
+    4: "bt470m",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    8: "linear",
+    9: "log100",
+    10: "log316",
+    11: "iec61966-2-4",
+    12: "bt1361e",
+    13: "iec61966-2-1",
+    14: "bt2020-10",
+    15: "bt2020-12",
+    16: "smpte2084",
+    17: "smpte428",
+    18: "arib-std-b67",
 }
 RANGES = {1: "tv", 2: "pc"}
 """What libav's numbers mean (ITU-T H.273), in the words of the `ffmpeg` program."""
@@ -163,7 +189,7 @@ def _open(clip: Clip, sampling: Sampling) -> Iterator[tuple[Any, Any]]:
     opening = OPENING if still is None else {**OPENING, "format_whitelist": still}
     # Some formats decode a frame when they are opened: the decoder has to know then what is too large.
     options = {**opening, "max_pixels": str(sampling.decoder_pixels)}
-    with av.open(f"file:{path}", format=still, options=options, **READING) as container:
+    with av.open(f"file:{path}", "r", still, options, **READING) as container:
         pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not pictures:
             raise ClipError("decode-failed", "holds no video stream")
@@ -182,8 +208,9 @@ def _open(clip: Clip, sampling: Sampling) -> Iterator[tuple[Any, Any]]:
 def _decode(container: Any, stream: Any, check: Check) -> Iterator[Any]:
     """The frames from where the container stands, in the order in which they are shown.
 
-    A damaged packet is passed over, as every player does; what follows it may be whole. So is an empty one, by
-    which Theora says that a picture is shown again. The last packet, which has no times, empties the decoder.
+    A damaged packet is passed over, as every player does; what follows it may be whole. So is an empty
+    one, by which Theora says that a picture is shown again. The last packet, which has no times, empties the
+    decoder.
     """
     for packet in container.demux(stream):
         check()
@@ -270,7 +297,7 @@ def _sought(
     return given is not None
 
 
-def _seek(
+def _seek(  # noqa: PLR0917 - what all of these functions share
     clip: Clip, sampling: Sampling, container: Any, stream: Any, moment: int, check: Check
 ) -> Iterator[Any]:
     """The frames from the last keyframe at or before a moment, or from an earlier one.

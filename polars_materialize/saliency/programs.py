@@ -20,6 +20,7 @@ import numpy as np
 
 from polars_materialize.errors import OptionError
 from polars_materialize.saliency.clips import (
+    NO_TAGS,
     OPENING,
     ClipError,
     Planes,
@@ -89,7 +90,9 @@ def find_programs(ffmpeg_bin: str, ffprobe_bin: str | None, base_dir: Path | Non
     version = _told(ffmpeg, ffmpeg_bin, "-version").removeprefix("ffmpeg version ").split(" ", 1)[0]
     showinfo = _told(ffmpeg, ffmpeg_bin, "-h", "filter=showinfo")
     # Checksums of frames take time, and older versions cannot leave them out.
-    shows = "showinfo=checksum=0," if "checksum" in showinfo else "showinfo," if "showinfo" in showinfo else ""
+    shows = (
+        "showinfo=checksum=0," if "checksum" in showinfo else "showinfo," if "showinfo" in showinfo else ""
+    )
     return Programs(ffmpeg, ffprobe, (option, "passthrough"), version.strip(), shows)
 
 
@@ -193,7 +196,7 @@ class _Reader:
             yield from self._whole(self._frames(amount, filters=f"select={chosen},"), len(shown))
             return
         for index in shown:
-            # Half a millisecond early: the program rounds to its own clock, and must not round past the frame.
+            # Half a millisecond early: the program rounds to its own clock, and must not round past it.
             seconds = max(0.0, float(found.times[index] * found.unit - found.start) - 0.0005)
             yield from self._whole(self._frames(["-frames:v", "1"], seek=["-ss", f"{seconds:.6f}"]), 1)
 
@@ -208,7 +211,9 @@ class _Reader:
 
     def _probe(self) -> _Probed:
         assert self._programs.ffprobe is not None, "checked with the options"  # noqa: S101
-        entries = "packet=pts,size,flags:stream=time_base,duration_ts,avg_frame_rate:format=start_time,format_name"
+        entries = (
+            "packet=pts,size,flags:stream=time_base,duration_ts,avg_frame_rate:format=start_time,format_name"
+        )
         asked = ["-select_streams", "V:0", "-show_entries", entries, "-of", "json=compact=1"]
         command = [self._programs.ffprobe, "-v", "error", *self._input(), *asked, _url(self._clip)]
         try:
@@ -228,8 +233,10 @@ class _Reader:
             raise ClipError("decode-failed", problem)
         return found
 
-    def _frames(self, amount: Sequence[str], *, seek: Sequence[str] = (), filters: str = "") -> Iterator[Planes]:
-        """Frames as the program writes them; asked for again if the first says that they are RGB, or turned."""
+    def _frames(
+        self, amount: Sequence[str], *, seek: Sequence[str] = (), filters: str = ""
+    ) -> Iterator[Planes]:
+        """Frames as the program writes them; asked for again where the first is RGB, or turned."""
         known = self._kind is not None
         frames = self._written(amount, seek, filters)
         for planes in frames:
@@ -308,7 +315,7 @@ class _Kind:
     """
 
     filters: str
-    tags: Tags = Tags()
+    tags: Tags = NO_TAGS
     stored: tuple[int, int] | None = None
     again: bool = False
 
@@ -330,7 +337,7 @@ def _kind(said: Said, size: tuple[int, int], *, told: bool) -> _Kind:
 
 
 def _probed(found: Any, words: str) -> _Probed:
-    """What ffprobe says, of packets that give frames: no empty ones, and none that an edit list leaves out."""
+    """What ffprobe says of packets that give frames: no empty ones, none that an edit list leaves out."""
     packets = [packet for packet in found.get("packets", []) if "pts" in packet]
     stream, container = found["streams"][0], found.get("format", {})
     numerator, _, denominator = stream.get("avg_frame_rate", "0/0").partition("/")
