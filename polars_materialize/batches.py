@@ -37,10 +37,10 @@ from polars_materialize.stores import check_storage_options, is_url, local_folde
 from polars_materialize.tables import SIDE_BY_SIDE, find_shards, in_order, is_up_to
 
 if TYPE_CHECKING:
-    from polars_materialize.manifests import Manifest
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
+    from polars_materialize.manifests import Manifest
     from polars_materialize.provenance import Described
     from polars_materialize.reports import BatchReport
     from polars_materialize.stores import Place, StorageOptions

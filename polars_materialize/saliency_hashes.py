@@ -77,8 +77,9 @@ class ClipHashes:
         Raises:
             InputChangedError: Names the clip.
         """
-        for written in self._measured:
-            if self._digest(written) is None and self._hasher is not None:
+        for written in sorted(self._measured):
+            hashed = self._hasher is None or self._digest(written) is not None
+            if not (hashed and self._is_unchanged(written)):
                 raise InputChangedError.of(written)
 
     def described(self) -> list[Described]:
@@ -96,11 +97,14 @@ class ClipHashes:
         """A clip's path, relative to what all paths of a run are relative to."""
         return os.path.join(*self._folders, clip.written)  # noqa: PTH118 - as written, not tidied up
 
+    def _is_unchanged(self, written: str) -> bool:
+        path, state = self._states[written]
+        return file_state(Path(path)) == state
+
     def _digest(self, written: str) -> str | None:
         """The hash of a clip; none if it is not what it was."""
-        path, state = self._states[written]
         digest = self._digests.get(written)
-        if digest is None or digest.exception() is not None or file_state(Path(path)) != state:
+        if digest is None or digest.exception() is not None or not self._is_unchanged(written):
             return None
         return digest.result()
 

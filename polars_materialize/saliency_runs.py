@@ -251,31 +251,26 @@ def saliency_part(
 
 
 def tag_warnings(tags: OtherTags, options: SaliencyOptions) -> list[str]:
-    """What a reader should know of clips whose tags differ from what was assumed.
+    """Tell of clips whose tags differ from what was assumed.
 
     Example:
-        >>> tag_warnings(OtherTags(3, {"smpte170m": 3}, {}), SaliencyOptions())
-        ["3 clips are tagged with another matrix than bt709 (3 smpte170m) and were read by it; see matrix"]
+        >>> for text in tag_warnings(OtherTags(2, {"smpte170m": 1}, {"smpte2084": 1}), SaliencyOptions()):
+        ...     print(text)
+        read as BT.709, tagged otherwise: 1 clip (1 smpte170m); matrix 'as-tagged' follows the tags
+        measured as ordinary video, tagged as HDR: 1 clip (1 smpte2084)
     """
     found = []
     if tags.matrix:
-        asks = "see matrix" if options.matrix == "bt709" else "no other is known for them"
-        problem = f"tagged with another matrix than bt709 {_by_tag(tags.matrix)} and {{}} read by it; {asks}"
-        found.append(_of_clips(tags.matrix, problem, "was", "were"))
+        hint = "; matrix 'as-tagged' follows the tags" if options.matrix == "bt709" else ""
+        found.append(f"read as BT.709, tagged otherwise: {_by_tag(tags.matrix)}{hint}")
     if tags.transfer:
-        problem = f"tagged as HDR {_by_tag(tags.transfer)} and {{}} measured as ordinary video"
-        found.append(_of_clips(tags.transfer, problem, "was", "were"))
+        found.append(f"measured as ordinary video, tagged as HDR: {_by_tag(tags.transfer)}")
     return found
 
 
-def _of_clips(by_tag: dict[str, int], problem: str, one: str, many: str) -> str:
-    count = sum(by_tag.values())
-    verb, past = ("is", one) if count == 1 else ("are", many)
-    return f"{counted(count, 'clip')} {verb} {problem.format(past)}"
-
-
 def _by_tag(by_tag: dict[str, int]) -> str:
-    return f"({', '.join(f'{count:,} {tag}' for tag, count in by_tag.items())})"
+    each = ", ".join(f"{count:,} {tag}" for tag, count in by_tag.items())
+    return f"{counted(sum(by_tag.values()), 'clip')} ({each})"
 
 
 def check_saliency_table(table: SaliencyTable) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
 import subprocess
 import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -19,7 +21,8 @@ import saliency_oracle as oracle
 import polars_materialize as pm
 from polars_materialize import errors
 from polars_materialize.cli import main
-from polars_materialize.saliency.clips import Clip, ClipError, Sampling, Tags
+from polars_materialize.saliency import stage
+from polars_materialize.saliency.clips import Clip, ClipError, Planes, Sampling, Tags
 from polars_materialize.saliency.containers import listening, read_container
 from polars_materialize.saliency.pixels import HDR, known_matrix, turns
 from polars_materialize.saliency.programs import find_programs, read_program
@@ -35,20 +38,21 @@ import json, sys, av
 with av.open(sys.argv[-1].removeprefix("file:")) as container:
     stream = container.streams.video[0]
     unit, start = stream.time_base, container.start_time or 0
+    duration = {{"duration_ts": stream.duration}} if stream.duration else {{}}
     packets = [p for p in container.demux(stream) if p.pts is not None]
-    av.logging.set_level(av.logging.ERROR)
-if len(sys.argv) and {complains!r}:
+    print(json.dumps({{
+        "packets": [
+            {{"pts": p.pts, "size": str(p.size), "flags": "K" + "_D"[p.is_discard] + "_"}} for p in packets
+        ],
+        "streams": [{{
+            "time_base": f"{{unit.numerator}}/{{unit.denominator}}",
+            "avg_frame_rate": str(stream.average_rate or "0/0"),
+            **duration,
+        }}],
+        "format": {{"start_time": f"{{start / av.time_base:.6f}}", "format_name": container.format.name}},
+    }}))
+if {complains!r}:
     print("partial file", file=sys.stderr)
-print(json.dumps({{
-    "packets": [
-        {{"pts": p.pts, "size": str(p.size), "flags": "K" + "_D"[p.is_discard] + "_"}} for p in packets
-    ],
-    "streams": [{{
-        "time_base": f"{{unit.numerator}}/{{unit.denominator}}",
-        "avg_frame_rate": str(stream.average_rate), **({{"duration_ts": stream.duration}} if stream.duration else {{}}),
-    }}],
-    "format": {{"start_time": f"{{start / av.time_base:.6f}}", "format_name": container.format.name}},
-}}))
 """
 
 
@@ -88,7 +92,20 @@ def by_program(path, ffmpeg, *asked, ffprobe=None, **named):
 
 def reference(path, ffmpeg, filters="format=yuv420p", size=(WIDTH, HEIGHT)):
     """The frames that the program makes of a clip, with nothing of the package's own."""
-    command = [ffmpeg, "-v", "error", "-i", str(path), "-vf", filters, "-f", "rawvideo", "-pix_fmt", "yuv420p", "-"]
+    command = [
+        ffmpeg,
+        "-v",
+        "error",
+        "-i",
+        str(path),
+        "-vf",
+        filters,
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "yuv420p",
+        "-",
+    ]
     found = np.frombuffer(subprocess.run(command, check=True, capture_output=True).stdout, np.uint8)
     width, height = size
     across, down = (width + 1) // 2, (height + 1) // 2
@@ -118,7 +135,19 @@ YUV = [
     *("yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv420p12le", "yuv422p12le", "yuv444p12le"),
     *("yuv444p16le", "yuva420p", "yuva444p", "gray", "gray10le", "gray16le", "ya8", "monob"),
 ]
-RGB = ["rgb24", "bgr0", "rgba", "rgb48le", "gbrp", "gbrp10le", "gbrp12le", "gbrap", "rgb565le", "rgb8", "pal8"]
+RGB = [
+    "rgb24",
+    "bgr0",
+    "rgba",
+    "rgb48le",
+    "gbrp",
+    "gbrp10le",
+    "gbrp12le",
+    "gbrap",
+    "rgb565le",
+    "rgb8",
+    "pal8",
+]
 BY_709 = "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p"
 FULL = [
     *[("ffv1", pix_fmt) for pix_fmt in ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le")],
@@ -172,7 +201,7 @@ def test_constant_chroma_of_full_range_is_rounded(decode, tmp_path, pix_fmt):
 @pytest.mark.parametrize("matrix", ["bt709", "smpte170m", "bt470bg", "bt2020nc"])
 @pytest.mark.parametrize("span", ["tv", "pc"])
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuv422p10le"])
-def test_means_are_those_of_the_programs_frames(make, ffmpeg, networks, pix_fmt, span, matrix):
+def test_means_are_those_of_the_programs_frames(make, ffmpeg, networks, *, pix_fmt, span, matrix):
     scale = f"scale=out_color_matrix={matrix}:out_range={span},format={pix_fmt}"
     options = ("-c:v", "ffv1", "-pix_fmt", pix_fmt, "-color_range", span, "-colorspace", matrix)
     path = make("a.mkv", "-vf", scale, *options)
@@ -198,10 +227,8 @@ def test_means_are_those_of_the_programs_frames(make, ffmpeg, networks, pix_fmt,
 @pytest.mark.parametrize("matrix", ["bt601", "bt709", "bt2020"])
 def test_rgb_is_made_by_the_matrix(matrix):
     [frame] = oracle.noise(1, 9, 7)
-    [found] = [frame]
-    from polars_materialize.saliency.clips import Planes  # noqa: PLC0415 - of this test alone
 
-    tensor = to_tensor(Planes(*found, stored=(9, 7), matrix=matrix), 7, 9)[0]
+    tensor = to_tensor(Planes(*frame, stored=(9, 7), matrix=matrix), 7, 9)[0]
 
     assert np.abs(tensor - oracle.tensor(frame, matrix=matrix)).max() < 1e-3
 
@@ -224,12 +251,12 @@ def test_the_matrix_is_that_of_the_tag(tags, matrix):
 
 
 def test_clips_with_other_tags_are_counted_and_told(make, tmp_path, capsys):
-    form = ("-c:v", "ffv1", "-pix_fmt", "yuv420p", "-colorspace")
-    old = make("old.mkv", *form, "smpte170m")
-    odd = make("odd.mkv", *form, "fcc")
-    hdr = make("hdr.mkv", *form, "bt2020nc", "-color_trc", "smpte2084")
-    hlg = make("hlg.mkv", *form, "bt709", "-color_trc", "arib-std-b67")
-    plain = make("plain.mkv", *form, "bt709")
+    def tagged(matrix, transfer="bt709"):
+        tags = f"format=yuv420p,setparams=colorspace={matrix}:color_trc={transfer}"
+        return make(f"{matrix}.mkv", "-vf", tags, "-c:v", "ffv1")
+
+    old, odd, hdr = tagged("smpte170m"), tagged("fcc"), tagged("bt2020nc", "smpte2084")
+    hlg, plain = tagged("bt709", "arib-std-b67"), tagged("bt709")
     rows = [str(path) for path in (old, odd, hdr, hlg, plain, old)]
     pl.DataFrame({"src": [*rows, "gone.mkv"]}).write_csv(tmp_path / "f.csv")
 
@@ -244,9 +271,14 @@ def test_clips_with_other_tags_are_counted_and_told(make, tmp_path, capsys):
     tags, _ = audit("as-tagged")
     assert (tags.clips, tags.matrix) == (3, {"fcc": 1})
     assert tags.transfer == dict.fromkeys(sorted(HDR), 1)
-    assert main(["saliency", "table", "--input", str(tmp_path / "f.csv"), "--output", str(tmp_path / "p.csv")]) == 1
+    assert (
+        main(["saliency", "table", "--input", str(tmp_path / "f.csv"), "--output", str(tmp_path / "p.csv")])
+        == 1
+    )
     told = capsys.readouterr().err.splitlines()
-    assert [line for line in told if line.startswith("warning: ")] == [f"warning: {text}" for text in warnings]
+    assert [line for line in told if line.startswith("warning: ")] == [
+        f"warning: {text}" for text in warnings
+    ]
 
 
 # --- turned and mirrored ------------------------------------------------------------------------------
@@ -254,10 +286,21 @@ def test_clips_with_other_tags_are_counted_and_told(make, tmp_path, capsys):
 
 @pytest.mark.parametrize("degrees", [90, 180, 270, -45])
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "gbrp"])
-def test_turned_clips_are_those_of_the_program(make, ffmpeg, decode, tmp_path, degrees, pix_fmt):
+def test_turned_clips_are_those_of_the_program(make, ffmpeg, decode, tmp_path, *, degrees, pix_fmt):
     path = make("a.mkv", "-c:v", "ffv1", "-pix_fmt", pix_fmt)
     turned = tmp_path / "turned.mkv"
-    command = [ffmpeg, "-v", "error", "-display_rotation", str(degrees), "-i", str(path), "-c", "copy", str(turned)]
+    command = [
+        ffmpeg,
+        "-v",
+        "error",
+        "-display_rotation",
+        str(degrees),
+        "-i",
+        str(path),
+        "-c",
+        "copy",
+        str(turned),
+    ]
     subprocess.run(command, check=True)
 
     found = decode(turned)
@@ -266,7 +309,7 @@ def test_turned_clips_are_those_of_the_program(make, ffmpeg, decode, tmp_path, d
     expected = reference(turned, ffmpeg, BY_709 if pix_fmt == "gbrp" else "format=yuv420p", size)
     assert difference(planes(found), expected) == 0
     assert {frame.stored for frame in found} == {(WIDTH, HEIGHT)}
-    assert {frame.tags.pix_fmt for frame in found} == {pix_fmt}
+    assert {frame.tags.pix_fmt for frame in found} == {"bgr0" if pix_fmt == "gbrp" else pix_fmt}
 
 
 def test_nothing_is_turned_by_a_matrix_of_zeros():
@@ -351,11 +394,11 @@ def test_other_pictures_are_not_opened(decode, tmp_path, suffix):
 
 
 def test_an_animated_webp_is_a_video(make, ffmpeg):
-    path = make("a.webp", "-c:v", "libwebp_anim", "-frames:v", "3", "-lossless", "1")
+    path = make("a.webp", picture=PICTURE.replace("d=0.12", "d=0.4").replace("testsrc2", "testsrc"))
 
     theirs = by_program(path, ffmpeg)
 
-    assert len(theirs) == 3
+    assert len(theirs) > 1
     if NEW_PYAV:
         assert difference(planes(in_process(path)), planes(theirs)) == 0
     else:
@@ -383,7 +426,9 @@ def test_theora_says_that_a_picture_is_shown_again(make, ffmpeg, tmp_path, unifo
 def test_frames_that_an_edit_list_leaves_out_are_not_counted(make, ffmpeg, tmp_path):
     whole = make("a.mp4", "-c:v", "libx264", "-g", "50", "-bf", "2", picture=PICTURE.replace("d=0.12", "d=6"))
     path = tmp_path / "cut.mp4"
-    subprocess.run([ffmpeg, "-v", "error", "-ss", "1.3", "-i", str(whole), "-c", "copy", str(path)], check=True)
+    subprocess.run(
+        [ffmpeg, "-v", "error", "-ss", "1.3", "-i", str(whole), "-c", "copy", str(path)], check=True
+    )
     with av.open(str(path)) as container:
         assert any(packet.is_discard for packet in container.demux(video=0))
 
@@ -451,7 +496,9 @@ def png(width, height):
     """The same as PNG."""
 
     def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
@@ -489,7 +536,12 @@ def test_frames_that_are_too_large_take_no_memory(tmp_path, ffmpeg, program):
 
     statuses, messages, peak = result.stdout.splitlines()
     assert statuses == str(["model-failed"] * 4)
-    assert messages.count("has frames of 15900x15900, 252,810,000 pixels; expected at most max_pixels, 9,437,184") == 3
+    assert (
+        messages.count(
+            "has frames of 15900x15900, 252,810,000 pixels; expected at most max_pixels, 9,437,184"
+        )
+        == 3
+    )
     assert int(peak) < 500_000  # a frame of these alone is 1 GB as RGBA
 
 
@@ -500,7 +552,9 @@ def test_max_pixels_is_the_most_that_is_tried(make, ffmpeg, tmp_path, name, prog
     if name.endswith("yuv"):
         oracle.raw(path, oracle.noise(2, WIDTH, HEIGHT))
     else:
-        path.write_bytes(make(name, *(("-frames:v", "1") if name.endswith("png") else ("-c:v", "ffv1"))).read_bytes())
+        path.write_bytes(
+            make(name, *(("-frames:v", "1") if name.endswith("png") else ("-c:v", "ffv1"))).read_bytes()
+        )
     table = pl.DataFrame({"src": [str(path)], "width": [WIDTH], "height": [HEIGHT]})
     programs = {"ffmpeg_bin": ffmpeg} if program else {}
 
@@ -548,7 +602,7 @@ def test_a_models_name_without_a_model_is_refused_everywhere(tmp_path, monkeypat
     ):
         with pytest.raises(errors.OptionError, match=NAMELESS):
             call()
-    with pytest.raises(errors.OptionError, match=r"saliency\.model_id: 'saliency_student_v1'"):
+    with pytest.raises(errors.OptionError, match=NAMELESS):
         pm.refresh_table("f.csv", "o.csv", saliency=pm.SaliencyOptions(**name))
     one = "saliency table --input f.csv --output o.csv --model-id saliency_student_v1"
     assert main(one.split()) == 2
@@ -591,13 +645,16 @@ def inputs(**options):
 
 @pytest.mark.usefixtures("corpus")
 def test_clips_are_hashed_and_named_from_where_all_paths_are():
-    import hashlib  # noqa: PLC0415 - of this test alone
-
     found = inputs()
 
     def there(name):
         content = Path(name).read_bytes()
-        return {"exists": True, "kind": "file", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        return {
+            "exists": True,
+            "kind": "file",
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
 
     missing = {"exists": False, "kind": "missing", "bytes": None, "sha256": None}
     assert found == {
@@ -623,7 +680,7 @@ def test_a_clip_that_changes_once_it_is_measured_is_refused(name, fails, hashed)
             Path("clips", name).write_bytes(b"something else")
 
     if fails:
-        with pytest.raises(errors.InputChangedError, match=f"clips/{name}"):
+        with pytest.raises(errors.InputChangedError, match=rf"clips/.*{name}"):
             inputs(progress=progress, hash_clips=hashed)
         assert not Path("o.csv").exists()
     else:
@@ -632,29 +689,26 @@ def test_a_clip_that_changes_once_it_is_measured_is_refused(name, fails, hashed)
 
 @pytest.mark.usefixtures("corpus")
 def test_an_error_in_a_worker_ends_the_run(monkeypatch):
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - of this test alone
-
-    from polars_materialize.saliency import stage  # noqa: PLC0415 - of this test alone
-
     def broken(*_):
         raise TypeError("ours")
 
     monkeypatch.setattr(stage, "moments", broken)
-    with ThreadPoolExecutor(2) as executor, pytest.raises(errors.WorkersError, match=r"unexpected TypeError: ours"):
+    with (
+        ThreadPoolExecutor(2) as executor,
+        pytest.raises(errors.WorkersError, match=r"unexpected TypeError: ours"),
+    ):
         pm.materialize_saliency("f.csv", "o.csv", root="clips", executor=executor)
     assert not Path("o.csv").exists()
 
 
 @pytest.mark.usefixtures("corpus")
 def test_an_error_of_the_program_is_one_line(monkeypatch, capsys):
-    from polars_materialize.saliency import stage  # noqa: PLC0415 - of this test alone
-
     def broken(*_):
         raise AttributeError("ours\nindeed")
 
     monkeypatch.setattr(stage, "moments", broken)
 
-    assert main("saliency table --input f.csv --output o.csv --root clips".split()) == 1
+    assert main(["saliency", "table", "--input", "f.csv", "--output", "o.csv", "--root", "clips"]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("error: unexpected AttributeError: ours indeed")
     assert not Path("o.csv").exists()

@@ -10,13 +10,13 @@ import os
 import re
 import stat
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, TypeVar
 
 from polars_materialize.stores.urls import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from fractions import Fraction
     from pathlib import Path
 
     import numpy as np
@@ -194,7 +194,7 @@ def shown_for(times: Sequence[int], duration: int | None) -> int:
     return span + span // max(1, len(times) - 1)
 
 
-def missing_s(rate: Fraction | None) -> float:
+def missing_s(rate: Fraction | float | None) -> float:
     """How long the last frame of a clip is shown, in seconds, if its decoder complains.
 
     The last frame of a whole clip may be shown for longer, and nobody complains then.
@@ -203,7 +203,7 @@ def missing_s(rate: Fraction | None) -> float:
         rate: How many frames a second the clip has on average, if that is known.
 
     Example:
-        >>> missing_s(Fraction(25)), missing_s(None), missing_s(Fraction(1, 10))
+        >>> missing_s(25), missing_s(None), missing_s(0.1)
         (0.04, 1.0, 1.0)
     """
     return min(1.0, float(1 / rate)) if rate else 1.0
@@ -272,6 +272,10 @@ class Tags:
     range: str | None = None
 
 
+NO_TAGS = Tags()
+"""What raw video says."""
+
+
 @dataclass(frozen=True)
 class Planes:
     """One frame as 8-bit 4:2:0 video of limited range, the right way up.
@@ -289,7 +293,7 @@ class Planes:
     u: Plane
     v: Plane
     stored: tuple[int, int]
-    tags: Tags = Tags()
+    tags: Tags = NO_TAGS
     matrix: str = "bt709"
 
     @property

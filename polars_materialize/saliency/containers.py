@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     Check = Callable[[], None]
 
 
-READING = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+READING: Any = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 """How PyAV is told to read titles that are not UTF-8; from version 19 on it does so by itself."""
 
 ANIMATED = "is an animated WebP, which PyAV before version 19 cannot decode; name an ffmpeg_bin that can"
@@ -189,7 +189,7 @@ def _open(clip: Clip, sampling: Sampling) -> Iterator[tuple[Any, Any]]:
     opening = OPENING if still is None else {**OPENING, "format_whitelist": still}
     # Some formats decode a frame when they are opened: the decoder has to know then what is too large.
     options = {**opening, "max_pixels": str(sampling.decoder_pixels)}
-    with av.open(f"file:{path}", format=still, options=options, **READING) as container:
+    with av.open(f"file:{path}", "r", still, options, **READING) as container:
         pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not pictures:
             raise ClipError("decode-failed", "holds no video stream")
@@ -208,8 +208,9 @@ def _open(clip: Clip, sampling: Sampling) -> Iterator[tuple[Any, Any]]:
 def _decode(container: Any, stream: Any, check: Check) -> Iterator[Any]:
     """The frames from where the container stands, in the order in which they are shown.
 
-    A damaged packet is passed over, as every player does; what follows it may be whole. So is an empty one, by
-    which Theora says that a picture is shown again. The last packet, which has no times, empties the decoder.
+    A damaged packet is passed over, as every player does; what follows it may be whole. So is an empty
+    one, by which Theora says that a picture is shown again. The last packet, which has no times, empties the
+    decoder.
     """
     for packet in container.demux(stream):
         check()
@@ -296,7 +297,7 @@ def _sought(
     return given is not None
 
 
-def _seek(
+def _seek(  # noqa: PLR0917 - what all of these functions share
     clip: Clip, sampling: Sampling, container: Any, stream: Any, moment: int, check: Check
 ) -> Iterator[Any]:
     """The frames from the last keyframe at or before a moment, or from an earlier one.

@@ -105,7 +105,7 @@ class OnnxModel:
     def _run(self, session: Any, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         try:
             return np.asarray(session.run(None, {self._input: tensor})[0])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - onnxruntime's share no base of their own
             _refuse_own(error)
             raise ClipError("model-failed", first_line(error)) from None
 
@@ -202,13 +202,13 @@ def _session(content: bytes, written: str, *, threads: int) -> Any:
     options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - onnxruntime's share no base of their own
         _refuse_own(error)
         raise ModelError(f"{written}: not an ONNX network: {first_line(error)}", path=written) from None
 
 
 def _refuse_own(error: Exception) -> None:
-    """Raises an error again that is not onnxruntime's, whose own share no base but the module that they are of.
+    """Raises an error again that is not onnxruntime's; what these share is the module that they are of.
 
     Some of its errors are a plain `RuntimeError`, which nothing else raises here.
     """

@@ -43,7 +43,7 @@ _COLOUR = re.compile(_PLACE + r"\[info\] color_range:(\S+) color_space:(\S+) .*\
 _SHOWINFO = "[Parsed_showinfo_"
 _LEVEL = re.compile(f"({_PLACE})" + r"\[(panic|fatal|error|warning|info|verbose|debug|trace)\] ")
 _OWN = re.compile(r"\[(?:(?:vist|vost|vf|out|fc|ist|ost)#|AVFilterGraph)")
-"""How lines begin that the program says of its own parts, after what the decoder has said; in no fixed order."""
+"""How lines begin that the program says of its own parts, in no fixed order, once a decoder has failed."""
 
 
 class Said:
@@ -102,7 +102,9 @@ class Said:
 
 @contextmanager
 def running(command: Sequence[str], check: Check) -> Iterator[tuple[Iterator[bytes], Said]]:
-    """What a program writes, piece by piece, and what it says; it is ended with its children, whatever happens.
+    """What a program writes, piece by piece, and what it says.
+
+    It is ended with its children, whatever happens.
 
     Args:
         command: The program and its arguments.

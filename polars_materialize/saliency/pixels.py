@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-
 if TYPE_CHECKING:
-    from polars_materialize.saliency.clips import Tags
     from collections.abc import Sequence
 
-    from polars_materialize.saliency.clips import Planes
+    from polars_materialize.saliency.clips import Planes, Tags
 
 RGB = ("rgb", "bgr", "gbr", "bayer", "pal8", "xyz")
 """What the names of pixel formats hold that have no matrix of their own."""
@@ -71,6 +69,7 @@ def as_tagged(tags: Tags) -> Tags:
     """Tags as the `ffmpeg` program says them: RGB has one matrix, and RGB and grey are of full range.
 
     Example:
+        >>> from polars_materialize.saliency.clips import Tags
         >>> as_tagged(Tags("gbrp")).matrix, as_tagged(Tags("gray")).range, as_tagged(Tags("yuv420p")).range
         ('gbr', 'pc', None)
     """
@@ -84,7 +83,8 @@ def known_matrix(tags: Tags) -> str:
     """The matrix that makes RGB of a clip by its tags: `bt709` where they say nothing that is known.
 
     Example:
-        >>> known_matrix(Tags(matrix="smpte170m")), known_matrix(Tags("rgb24", "bt2020nc")), known_matrix(Tags())
+        >>> from polars_materialize.saliency.clips import Tags
+        >>> known_matrix(Tags("yuv420p", "smpte170m")), known_matrix(Tags("rgb24")), known_matrix(Tags())
         ('bt601', 'bt709', 'bt709')
     """
     if tags.matrix is None or is_rgb(tags.pix_fmt or ""):

@@ -20,6 +20,7 @@ import numpy as np
 
 from polars_materialize.errors import OptionError
 from polars_materialize.saliency.clips import (
+    NO_TAGS,
     OPENING,
     ClipError,
     Planes,
@@ -195,7 +196,7 @@ class _Reader:
             yield from self._whole(self._frames(amount, filters=f"select={chosen},"), len(shown))
             return
         for index in shown:
-            # Half a millisecond early: the program rounds to its own clock, and must not round past the frame.
+            # Half a millisecond early: the program rounds to its own clock, and must not round past it.
             seconds = max(0.0, float(found.times[index] * found.unit - found.start) - 0.0005)
             yield from self._whole(self._frames(["-frames:v", "1"], seek=["-ss", f"{seconds:.6f}"]), 1)
 
@@ -235,7 +236,7 @@ class _Reader:
     def _frames(
         self, amount: Sequence[str], *, seek: Sequence[str] = (), filters: str = ""
     ) -> Iterator[Planes]:
-        """Frames as the program writes them; asked for again if the first says that they are RGB, or turned."""
+        """Frames as the program writes them; asked for again where the first is RGB, or turned."""
         known = self._kind is not None
         frames = self._written(amount, seek, filters)
         for planes in frames:
@@ -314,7 +315,7 @@ class _Kind:
     """
 
     filters: str
-    tags: Tags = Tags()
+    tags: Tags = NO_TAGS
     stored: tuple[int, int] | None = None
     again: bool = False
 
@@ -336,7 +337,7 @@ def _kind(said: Said, size: tuple[int, int], *, told: bool) -> _Kind:
 
 
 def _probed(found: Any, words: str) -> _Probed:
-    """What ffprobe says, of packets that give frames: no empty ones, and none that an edit list leaves out."""
+    """What ffprobe says of packets that give frames: no empty ones, none that an edit list leaves out."""
     packets = [packet for packet in found.get("packets", []) if "pts" in packet]
     stream, container = found["streams"][0], found.get("format", {})
     numerator, _, denominator = stream.get("avg_frame_rate", "0/0").partition("/")

@@ -20,7 +20,7 @@ def read_raw(clip: Clip, sampling: Sampling) -> Iterator[Planes]:
 
     Raises:
         ClipError: If its size is not a whole number of frames: then its geometry is another, or it was
-            cut off, and what would be read is no picture. Or if it cannot be read, or its frames are too large.
+            cut off, and what would be read is no picture. Or if it cannot be read, or is too large.
     """
     sampling.refuse_large(clip.width, clip.height)
     try:

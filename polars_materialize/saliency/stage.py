@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from polars_materialize import warm
 from polars_materialize.errors import ExtraError
-from polars_materialize.saliency.clips import ClipError, Tags, changed_words, file_state
+from polars_materialize.saliency.clips import NO_TAGS, ClipError, Tags, changed_words, file_state
 from polars_materialize.saliency.pixels import known_matrix
 from polars_materialize.saliency.raw import read_raw
 from polars_materialize.saliency.reducers import moments, reducer
@@ -70,7 +70,7 @@ class Result:
     frames: int = 0
     size: tuple[int, int] | None = None
     stored: tuple[int, int] | None = None
-    tags: Tags = Tags()
+    tags: Tags = NO_TAGS
 
 
 class _Known:
@@ -220,7 +220,7 @@ class Stage:
             )
         masks = reducer(self.aggregator, self.ema_alpha)
         ahead: deque[tuple[Planes, Future[Any]]] = deque()
-        frames, size, stored, tags = 0, None, None, Tags()
+        frames, size, stored, tags = 0, None, None, NO_TAGS
         decoded = watch.over(self._frames(clip, watch.check))
 
         def reduce_next() -> None:

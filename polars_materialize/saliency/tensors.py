@@ -30,8 +30,8 @@ _CENTRED = ((np.arange(256) - 128) / 224).astype(np.float32)
 def to_tensor(planes: Planes, height: int, width: int) -> npt.NDArray[np.float32]:
     """A frame as `[1, 3, height, width]`, float32, of ImageNet-normalised RGB.
 
-    RGB is by the frame's matrix of limited range, chroma repeated 2 x 2, clipped to 0..1. What the tensor has beyond the
-    frame repeats its last column and row.
+    RGB is by the frame's matrix of limited range, chroma repeated 2 x 2, clipped to 0..1. What the tensor has
+    beyond the frame repeats its last column and row.
 
     Args:
         planes: The frame.
