@@ -703,7 +703,8 @@ def test_long_names_leave_room_for_numbers():
     assert long in report.to_json()
     assert max(len(line) for line in report.to_markdown().splitlines()) < 1000
     assert "psnr_xxx" in report.to_html()
-    assert not re.search("x{61}|y{61}|t{61}|q{601}", report.to_html())
+    assert not re.search("x{61}|y{601}|t{61}|q{601}", report.to_html())
+    assert max(len(item) for item in re.findall("<li>(.*?)</li>", report.to_html())) < 700
 
 
 def test_notebooks_get_the_report():
