@@ -30,10 +30,14 @@ LINE = {
     "mos-labels": "MOS-label batch materialize: tables={} input_rows={} matched_rows={} failed_tables={}",
 }
 NOTES = {
-    "second-opinion": ["table 'three': warning: Z 2: no key is on both sides: rows have 'c', scores 'a'"],
+    "second-opinion": [
+        "table 'one': warning: Z 2: match rate 0.3333 (1 of 3 distinct keys have a score); "
+        "min_match_rate says how many to expect",
+        "table 'three': warning: Z 2: no key is on both sides: rows have 'c', scores 'a'",
+    ],
     "mos-labels": [],
 }
-"""What stands before the last line: one scorer has no score of the third table's clip."""
+"""What stands before the last line: one scorer has few scores of the first table, and none of the third."""
 SCORE_OPTIONS = {
     "key_column": None,
     "score_key_field": None,
@@ -573,7 +577,7 @@ def test_rows_that_a_policy_drops_are_no_output_rows(tmp_path, capsys):
 
     assert status == 0
     line = LINE["second-opinion"].format(2, 6, 2, 0)
-    assert capsys.readouterr().err == f"{line}\n"
+    assert capsys.readouterr().err == f"{NOTES['second-opinion'][0]}\n{line}\n"
 
 
 @every_kind

@@ -254,6 +254,22 @@ CASES = {
         {"entries": ["m=s.jsonl", "n=t.jsonl"]},
         [1.0],
     ),
+    "no-plain-scale": Case(
+        {"clip_id": ["a", "b"]},
+        {"l.jsonl": labels("a", *"cdefgh", "b")},
+        ["l.jsonl"],
+        "say it with label_scale LOW:HIGH, or `scale` of the entry",
+        {"label_scale": "1:8"},
+        [1.0, 5.0],
+    ),
+    "no-plain-scale-of-an-entry": Case(
+        {"clip_id": ["a", "b"]},
+        {"l.jsonl": labels("a", *"cdefgh", "b")},
+        ["l.jsonl"],
+        "say it with label_scale LOW:HIGH, or `scale` of the entry",
+        {"entries": [pm.LabelFile("l.jsonl", scale="1:8")]},
+        [1.0, 5.0],
+    ),
     "no-mos-column": Case(
         {"clip_id": ["a"]},
         {"l.jsonl": [{"clip_id": "a", "points": 3}]},
@@ -406,8 +422,9 @@ def test_nothing_is_suggested_that_gives_a_clip_what_is_not_its_own(name):
     if case.gives:
         assert case.run() == case.gives
     else:  # also who does so nevertheless is refused
-        with pytest.raises(errors.MaterializeError):
+        with pytest.raises(errors.MaterializeError) as refused:
             case.run(**case.then)
+        assert refused.value.code in ("duplicate-key", "folding", "match-rate")
 
 
 def test_every_hint_in_the_source_is_followed():

@@ -65,8 +65,7 @@ def test_a_table_that_polars_panics_on_fails_alone(folder, capfd):
 
     report = json.loads((folder / "r.json").read_text())
     assert [table["status"] for table in report["tables"]] == ["ok", "error", "ok"]
-    assert report["tables"][1]["error"].startswith("iv.parquet: cannot be read: ")
-    assert "month_day_millisecond_interval" in report["tables"][1]["error"]
+    assert report["tables"][1]["error"].startswith("iv.parquet: the columns 'iv' hold intervals, ")
     assert len(ours(capfd.readouterr().err)) == 2
 
 
@@ -106,7 +105,7 @@ def test_a_notebook_gets_errors_of_this_package():
         lambda: pm.measure_saliency(pl.scan_parquet("iv.parquet")),
     ]
     for call in calls:
-        with pytest.raises(errors.MaterializeError, match="month_day_millisecond_interval"):
+        with pytest.raises(errors.MaterializeError, match="month_day_millisecond_interval|hold intervals"):
             call()
 
 
@@ -123,12 +122,14 @@ def test_a_panic_where_nobody_expects_one_is_told_in_one_line(monkeypatch, capfd
     assert main(SINGLE) == 1
     assert ours(capfd.readouterr().err) == ["error: a library failed inside: index out of bounds"]
     report = pm.run_batch("m.json")
-    assert [table["error"] for table in report.tables] == ["a library failed inside: index out of bounds"] * 3
+    first, *others = [table["error"] for table in report.tables]
+    assert first == "a library failed inside: index out of bounds"
+    assert others == ["the same error as table 't0'"] * 2
 
 
 @pytest.mark.usefixtures("folder")
 def test_a_panic_of_the_program_itself_is_told_in_one_line(monkeypatch, capfd):
-    monkeypatch.setattr(batches, "read_manifest", panic)
+    monkeypatch.setattr(batches, "read_as", panic)
 
     assert main(["second-opinion", "batch", "--manifest", "m.json"]) == 1
 

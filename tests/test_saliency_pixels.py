@@ -569,7 +569,7 @@ def test_max_pixels_is_the_most_that_is_tried(make, ffmpeg, tmp_path, name, prog
 
 def test_frames_of_the_default_size_are_tried():
     Sampling().refuse_large(4096, 2304)
-    with pytest.raises(ClipError):
+    with pytest.raises(ClipError, match="max_pixels, 9,437,184"):
         Sampling().refuse_large(4096, 2305)
 
 

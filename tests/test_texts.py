@@ -73,7 +73,7 @@ def test_a_call_with_text_that_is_not_utf_8_is_refused(bundle):
         "audit_json": lambda: pm.materialize_scores("f.csv", "x=s.jsonl", "o.csv", audit_json=HALF),
         "report_json": lambda: pm.run_batch("m.json", report_json=HALF),
         "manifest": lambda: pm.run_batch(HALF),
-        "inputs[0]": lambda: pm.audit_tables(f"{HALF}=f.csv"),
+        "inputs": lambda: pm.audit_tables(f"{HALF}=f.csv"),
         "out_md": lambda: pm.audit_tables("f.csv", out_md=HALF),
     }
     for option, call in calls.items():

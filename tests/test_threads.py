@@ -136,7 +136,8 @@ def test_struct_types_are_learnt_before_anything_is_decoded_to_them():
 def test_no_function_is_cached_that_several_threads_may_call_first():
     known = {
         "provenance.py: _version",  # a text of what is installed
-        "signal_mix/patterns.py: parts_of",  # of a name
+        "signal_mix/patterns.py: _joined",  # of a name
+        "signal_mix/patterns.py: parts_of",  # likewise
         "stores/objects.py: _bucket",  # of options, and two of the same do no harm
     }
     found = {

@@ -11,6 +11,7 @@ import io
 import re
 from typing import TYPE_CHECKING, BinaryIO
 
+from polars_materialize import warm
 from polars_materialize.errors import TableError
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def _rows_end(data: bytes) -> int | None:
 
 def _begin_cells(data: bytes) -> bool:
     """Whether each quote that opens stands where a cell begins, or repeats the one that closes."""
-    import numpy as np  # noqa: PLC0415 - only large files with quotes need it
+    with warm.importing:
+        import numpy as np  # noqa: PLC0415 - only large files with quotes need it
 
     content = np.frombuffer(data, np.uint8)
     before = np.flatnonzero(content == QUOTE)[::2] - 1

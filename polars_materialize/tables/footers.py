@@ -6,6 +6,8 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
+from polars_materialize import warm
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
@@ -44,7 +46,8 @@ def arrow_schema(footer: Footer) -> pa.Schema | None:
     text = footer.pairs.get(ARROW_SCHEMA)
     if text is None:
         return None
-    import pyarrow as pa  # noqa: PLC0415 - slow to import
+    with warm.importing:
+        import pyarrow as pa  # noqa: PLC0415 - slow to import
 
     try:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
@@ -67,7 +70,8 @@ def merged_schema(
         names: All columns in their order.
         pairs: The metadata of the file to write; the schema repeats what those of the files have.
     """
-    import pyarrow as pa  # noqa: PLC0415 - slow to import
+    with warm.importing:
+        import pyarrow as pa  # noqa: PLC0415 - slow to import
 
     fields = {field.name: field for field in (*tables[0], *added)}
     own = {name for table in tables for name in table.metadata or {}}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from polars_materialize import warm
 from polars_materialize.tables import dtypes
 from polars_materialize.tables.chunks import BOM, Chunk
 from polars_materialize.tables.json_text import DEEPEST, RepeatedFieldError, is_deep, loads
@@ -180,7 +181,8 @@ def _lines_with_a_null_named_again(chunk: Chunk) -> set[int]:
     data = chunk.data
     if len(data) <= SEARCHED_BYTES:
         return {offset for offset, line in chunk.lines() if b"null" in line}
-    import numpy as np  # noqa: PLC0415 - only large files need it
+    with warm.importing:
+        import numpy as np  # noqa: PLC0415 - only large files need it
 
     found: set[int] = set()
     for name in set(NULL_FIELD.findall(data)):
