@@ -482,20 +482,20 @@ def large(tmp_path_factory):
     return folder
 
 
-SCORES = "second-opinion table --features {}/f.parquet --scores {}/s.jsonl"
-LABELS = "mos-labels table --features {}/f.parquet --labels {}/l.csv"
+JOIN_SCORES = "second-opinion table --features {}/f.parquet --scores {}/s.jsonl"
+JOIN_LABELS = "mos-labels table --features {}/f.parquet --labels {}/l.csv"
 
 
 @pytest.mark.parametrize(
     ("number", "command", "out"),
     [
-        ("SIGINT", SCORES, "o.json.gz"),
-        ("SIGINT", SCORES, "o.csv.gz"),
-        ("SIGINT", LABELS, "o.jsonl.gz"),
-        ("SIGTERM", SCORES, "o.json.gz"),
-        ("SIGTERM", LABELS, "o.jsonl.gz"),
-        ("SIGHUP", SCORES, "o.csv.gz"),
-        ("SIGHUP", LABELS, "o.jsonl.gz"),
+        ("SIGINT", JOIN_SCORES, "o.json.gz"),
+        ("SIGINT", JOIN_SCORES, "o.csv.gz"),
+        ("SIGINT", JOIN_LABELS, "o.jsonl.gz"),
+        ("SIGTERM", JOIN_SCORES, "o.json.gz"),
+        ("SIGTERM", JOIN_LABELS, "o.jsonl.gz"),
+        ("SIGHUP", JOIN_SCORES, "o.csv.gz"),
+        ("SIGHUP", JOIN_LABELS, "o.jsonl.gz"),
     ],
 )
 def test_an_interrupted_run_leaves_the_old_files_and_no_others(large, number, command, out, tmp_path):
