@@ -105,7 +105,7 @@ def test_a_notebook_gets_errors_of_this_package():
         lambda: pm.measure_saliency(pl.scan_parquet("iv.parquet")),
     ]
     for call in calls:
-        with pytest.raises(errors.MaterializeError, match="month_day_millisecond_interval|hold intervals"):
+        with pytest.raises(errors.MaterializeError, match=r"month_day_millisecond_interval|hold intervals"):
             call()
 
 
