@@ -912,6 +912,14 @@ def test_an_empty_file_is_refused(tmp_path, name, text):
         read(f"m={tmp_path / name}")
 
 
+def test_a_large_file_of_blank_lines_has_no_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables_files, "SMALL_BYTES", -1)
+    (tmp_path / "x.jsonl").write_text("\n\n")
+
+    with pytest.raises(errors.TableError, match="no rows"):
+        read(f"m={tmp_path / 'x.jsonl'}")
+
+
 @pytest.mark.parametrize("text", ["5", '"x"', '{"rows": 5}', '{"results": {}}', '{"rows": null}', "[1]"])
 def test_a_document_of_another_shape_is_refused(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
