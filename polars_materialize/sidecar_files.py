@@ -75,6 +75,9 @@ class Layouts:
         if whole is None:
             yield self._table(found)
             return
+        if whole.source.is_empty():
+            yield self.rules, found
+            return
         if whole.chunk.places is None:  # a large file, of which this may not be the first piece
             source = whole.source.item(0)
             if source not in self._files:

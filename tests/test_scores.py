@@ -311,6 +311,12 @@ def test_an_object_under_a_key_name_is_no_key_beside_text(tmp_path):
         read_rows(tmp_path, *rows)
 
 
+def test_an_object_under_a_key_name_in_another_spelling_is_no_key(tmp_path):
+    rows = [{"name": None, "path": "a", "score": 1}, {"NAME": {"first": 1}, "path": "b", "score": 1}]
+
+    assert read_rows(tmp_path, *rows)["key"].to_list() == ["a", "b"]
+
+
 def test_whole_floats_and_integers_are_the_same_key_text(tmp_path):
     rows = [{"key": 12345.0, "score": 1}, {"key": 678, "score": 1}, {"key": "b", "score": 1}]
 
@@ -355,9 +361,10 @@ def test_dotted_key_field(tmp_path):
 
 
 def test_a_field_whose_whole_name_is_dotted_wins(tmp_path):
-    row = {"metadata": {"name": "no"}, "metadata.name": "yes", "score": 1}
+    for spelled in ("metadata.name", "Metadata.Name"):
+        row = {"metadata": {"name": "no"}, spelled: "yes", "score": 1}
 
-    assert only(read_rows(tmp_path, row, key_field="metadata.name"))["key"] == "yes"
+        assert only(read_rows(tmp_path, row, key_field="metadata.name"))["key"] == "yes"
 
 
 def join_keys(scores, *values, **options):
@@ -904,6 +911,14 @@ def test_an_empty_file_is_refused(tmp_path, name, text):
 
     with pytest.raises(errors.TableError, match="empty"):
         read(f"m={tmp_path / name}")
+
+
+def test_a_large_file_of_blank_lines_has_no_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables_files, "SMALL_BYTES", -1)
+    (tmp_path / "x.jsonl").write_text("\n\n")
+
+    with pytest.raises(errors.TableError, match="no rows"):
+        read(f"m={tmp_path / 'x.jsonl'}")
 
 
 @pytest.mark.parametrize("text", ["5", '"x"', '{"rows": 5}', '{"results": {}}', '{"rows": null}', "[1]"])
