@@ -368,12 +368,17 @@ def test_the_audit_and_the_footer(networks):
     assert stored["shards"] == {"read": 1, "written": 1}
     assert stored["failed"] == audit.failed == stored["saliency"]["failed"] == 3
     provenance = stored["run_provenance"]
+    missing = {"exists": False, "kind": "missing", "sha256": None, "bytes": None}
     assert provenance["entrypoint"]["run"] == "refresh_table"
     assert provenance["inputs"] == {
         "features": described("f.parquet"),
         "labels": [described("l.csv")],
         "scores": [described("s.jsonl")],
         "model_path": described("net.onnx"),
+        "clips": [
+            *(described(f"clips/{name}.yuv") for name in "abc"),
+            *({"path": f"clips/{name}.yuv", **missing} for name in "de"),
+        ],
     }
     assert provenance["outputs"] == {"out": described("o.parquet")}
     assert "onnxruntime" in provenance["versions"]
@@ -521,7 +526,7 @@ def test_the_report():
         *("one.parquet", "one.json", "three.parquet"),
     ]
     assert set(stored["run_provenance"]["inputs"]) == {
-        *("features", "labels", "scores", "model_path", "manifest"),
+        *("features", "labels", "scores", "clips", "model_path", "manifest"),
     }
     text = Path("r.md").read_text()
     assert text.startswith("# Refresh batch report\n")

@@ -199,6 +199,25 @@ def test_raw_video_that_is_no_whole_number_of_frames_fails(tmp_path, size):
     assert f"{size} bytes are no whole number of 4x4 frames of 24 bytes each" in caught.value.message
 
 
+@pytest.mark.parametrize("left", [0, 1, 30_000, 49_151])
+def test_raw_video_that_shrinks_while_it_is_read_fails(tmp_path, left):
+    path = oracle.raw(tmp_path / "a.yuv", oracle.noise(3, 128, 128))  # larger than what a read takes ahead
+    frames = read_raw(Clip("a", str(path), 128, 128), Sampling())
+    next(frames)
+    with path.open("r+b") as stream:
+        stream.truncate(left)
+
+    with pytest.raises(ClipError, match="ends within frame"):
+        list(frames)
+
+
+def test_raw_video_that_cannot_be_read_fails(tmp_path):
+    with pytest.raises(ClipError) as caught:
+        raw_frames(tmp_path / "gone.yuv", 4, 4)
+
+    assert (caught.value.status, caught.value.message) == ("decode-failed", "No such file or directory")
+
+
 def test_only_sampled_frames_of_raw_video_are_read(tmp_path):
     path = tmp_path / "huge.yuv"
     with path.open("wb") as stream:

@@ -340,7 +340,7 @@ def _probed(found: Any, words: str) -> _Probed:
     """What ffprobe says of packets that give frames: no empty ones, none that an edit list leaves out."""
     packets = [packet for packet in found.get("packets", []) if "pts" in packet]
     stream, container = found["streams"][0], found.get("format", {})
-    numerator, _, denominator = stream.get("avg_frame_rate", "0/0").partition("/")
+    rate = str(stream.get("avg_frame_rate", "0/0"))
     return _Probed(
         times=sorted(
             packet["pts"]
@@ -349,7 +349,7 @@ def _probed(found: Any, words: str) -> _Probed:
         ),
         unit=Fraction(stream["time_base"]),
         duration=stream.get("duration_ts"),
-        rate=Fraction(int(numerator), int(denominator)) if denominator.strip("0") else None,
+        rate=None if rate.endswith("/0") else Fraction(rate),
         start=Fraction(container.get("start_time", "0")),
         indexed=container.get("format_name", "").split(",")[0] in INDEXED,
         words=words,
