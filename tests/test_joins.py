@@ -538,13 +538,9 @@ NO_SHARE = r"^min_match_rate: .*; expected a (share from 0 to 1$|number)"
 
 @pytest.mark.parametrize("least", [-0.1, 1.1, float("nan"), "0.9", "", True])
 def test_a_match_rate_that_is_no_share_is_refused(least):
-    with pytest.raises(
-        errors.OptionError, match=NO_SHARE
-    ):
+    with pytest.raises(errors.OptionError, match=NO_SHARE):
         pm.join_scores(pl.LazyFrame({"clip_id": ["a"]}), scores_of(("a", 1.0)), min_match_rate=least)
-    with pytest.raises(
-        errors.OptionError, match=NO_SHARE
-    ):
+    with pytest.raises(errors.OptionError, match=NO_SHARE):
         pm.join_labels(
             pl.LazyFrame({"key": ["a"]}), pl.DataFrame({"key": ["a"], "mos": [1.0]}), min_match_rate=least
         )
