@@ -34,9 +34,11 @@ def rgb(y, u, v, matrix="bt709"):
     cb, cr = (
         ((plane.astype(float) - 128) / 224).repeat(2, 0).repeat(2, 1)[:height, :width] for plane in (u, v)
     )
-    red = luma + 2 * (1 - kr) * cr
-    blue = luma + 2 * (1 - kb) * cb
-    green = (luma - kr * red - kb * blue) / (1 - kr - kb)
+    by_cr, by_cb, kg = 2 * (1 - kr), 2 * (1 - kb), 1 - kr - kb
+    # The standards print four decimals, and so is it done.
+    red = luma + round(by_cr, 4) * cr
+    blue = luma + round(by_cb, 4) * cb
+    green = luma - round(kb * by_cb / kg, 4) * cb - round(kr * by_cr / kg, 4) * cr
     return np.clip(np.stack([red, green, blue], 2), 0, 1)
 
 

@@ -230,7 +230,7 @@ def test_rgb_is_made_by_the_matrix(matrix):
 
     tensor = to_tensor(Planes(*frame, stored=(9, 7), matrix=matrix), 7, 9)[0]
 
-    assert np.abs(tensor - oracle.tensor(frame, matrix=matrix)).max() < 1e-3
+    assert np.abs(tensor - oracle.tensor(frame, matrix=matrix)).max() < 1e-5
 
 
 @pytest.mark.parametrize(
