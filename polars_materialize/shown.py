@@ -158,16 +158,15 @@ def escape(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    r"""Text in one line, with characters spelled that cannot be seen, or turn a line round.
+    r"""Write control, format and direction characters as escapes, since they change what a reader sees.
 
     Example:
-        >>> print(visible("a\n b\x1b[2J"))
-        a b\x1b[2J
+        >>> print(visible("psnr\u202egnp.exe\n\x1b[2J"))
+        psnr\u202egnp.exe\n\x1b[2J
     """
-    line = " ".join(text.split())
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in line
-    )
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def shortened(text: str, most: int = 300) -> str:

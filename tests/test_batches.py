@@ -265,7 +265,10 @@ def test_report_of_second_opinions(tmp_path, monkeypatch):
             },
             "shards": {"read": 1, "written": 1},
         },
-        "warnings": [],
+        "warnings": [
+            "Z 2: match rate 0.3333 (1 of 3 distinct keys have a score); "
+            "min_match_rate says how many to expect"
+        ],
         "columns_added": [
             f"nr_{slug}_{name}"
             for slug in ("z_2", "m")

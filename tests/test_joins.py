@@ -584,7 +584,7 @@ def test_folding_and_match_rates_as_duckdb_and_pandas_count_them(values, scored,
         return pm.join_scores(frame, scores, key_normalize=rule, min_match_rate=least, **options)
 
     if duplicates:
-        with pytest.raises(errors.DuplicateKeyError):
+        with pytest.raises(errors.DuplicateKeyError, match="more than one score of "):
             run()
         return
     if folded:

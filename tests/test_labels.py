@@ -335,7 +335,7 @@ def test_folding_of_labels_is_refused_though_they_are_equal(kind, second):
 def test_folding_of_different_labels_is_refused_even_if_folding_is_allowed():
     labels = pl.DataFrame({"key": ["one/clip", "two/clip"], "mos": [3.0, 4.0]})
 
-    with pytest.raises(errors.DuplicateKeyError):
+    with pytest.raises(errors.DuplicateKeyError, match="different labels of the key 'clip'"):
         pm.join_labels(pl.DataFrame({"key": ["clip"]}), labels, key_normalize="stem", allow_folding=True)
 
 

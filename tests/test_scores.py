@@ -1019,7 +1019,10 @@ def test_normalising_makes_duplicates(tmp_path):
     scores = pm.scan_scores(f"m={write_jsonl(tmp_path / 'x.jsonl', *rows)}")
 
     assert pm.join_scores(FEATURES, scores, key_normalize="raw").height == 1
-    with pytest.raises(errors.DuplicateKeyError, match=r"'a\.mp4'.*x\.jsonl:1.*x\.jsonl:2"):
+    with pytest.raises(
+        errors.DuplicateKeyError,
+        match=r"'x/a\.mp4' at .*:1 and 'y/a\.mp4' at .*:2, which are the one key 'a\.mp4'",
+    ):
         pm.join_scores(FEATURES, scores, key_normalize="auto")
 
 

@@ -27,7 +27,7 @@ from polars_materialize.shown import brief, escape, shortened
 
 HOSTILE = "<b>|\u202e**x**\x1b[2J\n# y"
 MANY = 2_000
-COUNTS = KeyCounts(rows=1, rows_without_key=0, distinct_values=1, distinct_keys=1)
+COUNTS = KeyCounts(rows=1, rows_without_key=0, distinct_values=1, distinct_keys=1, folded_values=0)
 PROVENANCE = {"inputs": {"scores": [{"path": f"secret{n}"} for n in range(MANY)]}}
 COLUMNS = {"columns": [f"c{n}" for n in range(MANY)], "columns_added": [f"d{n}" for n in range(MANY)]}
 WARNINGS = [f"{HOSTILE} warning {n}" for n in range(MANY)]
@@ -41,10 +41,22 @@ SCORES = ScoreAudit(
     missing_policy="mark",
     bad_policy="mark",
     competitors={
-        f"{HOSTILE}{n}": ScorerCounts(f"{HOSTILE}{n}", f"p{n}", 1, 0, 1, 0, 1, hint=f"hint {n} {HOSTILE}")
+        f"{HOSTILE}{n}": ScorerCounts(
+            competitor=f"{HOSTILE}{n}",
+            column_prefix=f"p{n}",
+            scores_loaded=1,
+            matched_rows=0,
+            missing_rows=1,
+            bad_rows=0,
+            unused_scores=1,
+            total_feature_keys=1,
+            matched_feature_keys=0,
+            match_rate=0.0,
+            hint=f"hint {n} {HOSTILE}",
+        )
         for n in range(MANY)
     },
-    keys=ScoreKeyCounts(1, 0, 1, 1, {f"s{n}": COUNTS for n in range(MANY)}),
+    keys=ScoreKeyCounts(1, 0, 1, 1, 0, {f"s{n}": COUNTS for n in range(MANY)}),
     run_provenance=PROVENANCE,
     warnings=WARNINGS[:2],
     **COLUMNS,
@@ -71,7 +83,7 @@ LABELS = LabelAudit(
     unused_labels=0,
     match_rate=1.0,
     label_sources=[LabelSource(f"{HOSTILE}{n}", "k", "m", "1:5", 1, 0) for n in range(MANY)],
-    keys=LabelKeyCounts(1, 0, 1, 1, COUNTS),
+    keys=LabelKeyCounts(1, 0, 1, 1, 0, COUNTS),
     run_provenance=PROVENANCE,
     warnings=WARNINGS,
     **COLUMNS,

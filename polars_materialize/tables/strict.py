@@ -146,6 +146,8 @@ def _objects(chunk: Chunk) -> int:
         starts = starts[:-1]
     else:
         ends = np.append(ends, len(data))
+    if (ends - starts < 2).any():  # a blank line, which may be all that there is
+        return 0
     last = data[ends - 1]
     last = np.where(last == CARRIAGE_RETURN, data[ends - 2], last)
     return len(starts) if (data[starts] == OPENS).all() and (last == CLOSES).all() else 0
