@@ -176,7 +176,7 @@ def shortened(text: str, most: int = 300) -> str:
         >>> shortened("a.json, b.json, c.json: no score", 20)
         'a.json, b.json, c.js... (12 more characters)'
     """
-    line = visible(text)
+    line = visible(" ".join(text.split()))
     rest = len(line) - most
     return line if rest <= 0 else f"{line[:most]}... ({counted(rest, 'more character')})"
 
