@@ -38,9 +38,11 @@ def new_owned(mark: str = "") -> str:
     Args:
         mark: What names of one batch have in common, in hexadecimal.
     """
-    pid = os.getpid()
-    _, start = _status(pid) or ("", 0)
-    return f"{_world() or '0' * 8}-{pid}-{start}-{f'{mark}-' if mark else ''}{next(_counter)}"
+    pid, status = os.getpid(), _status(os.getpid())
+    world = _world() if status is not None else None  # else nobody may take it for another's
+    return (
+        f"{world or '0' * 8}-{pid}-{status[1] if status else 0}-{f'{mark}-' if mark else ''}{next(_counter)}"
+    )
 
 
 def left_by_the_dead(folder: str | os.PathLike[str]) -> Iterator[Path]:

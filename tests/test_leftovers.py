@@ -195,6 +195,10 @@ def test_where_nobody_can_tell_nothing_is_cleared(tmp_path, monkeypatch):
     assert leftovers.new_owned().startswith("00000000-")
 
     monkeypatch.setattr(leftovers, "_world", lambda: world)
+    with monkeypatch.context() as patch:
+        patch.setattr(leftovers, "_status", lambda _: None)  # as where /proc cannot be read just now
+        assert list(leftovers.left_by_the_dead(tmp_path)) == []
+        assert leftovers.new_owned().startswith("00000000-")
     monkeypatch.setattr(os, "kill", refuse)  # a process of another user
     assert list(leftovers.left_by_the_dead(tmp_path)) == []
 

@@ -305,7 +305,7 @@ def main():
         ended = Counter()
         for _ in range(int(words[0])):
             status, said = start(name, folder)
-            ended[(status, said.splitlines()[-1][:150] if status and said else "")] += 1
+            ended[(status, said.splitlines()[0][:300] if status and said else "")] += 1
         print(name, dict(ended), flush=True)  # noqa: T201
 
 
