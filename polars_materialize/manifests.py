@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from polars_materialize import warm
-from polars_materialize.errors import ManifestError, OptionError, did_you_mean, listing
+from polars_materialize.errors import ManifestError, OptionError, counted, did_you_mean, listing
 from polars_materialize.stores import StorageOptions, check_storage_options
 from polars_materialize.texts import PROBLEM, find_unwritable
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 Table = TypeVar("Table", bound=msgspec.Struct)
+MOST_DIGITS = 300
+"""How many digits a number of a manifest may have; a float has no more."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +266,7 @@ def _kind(table: dict[str, Any]) -> str | None:
 
 def _parse_json(written: str, text: str) -> object:
     try:
-        found = json.loads(text, object_pairs_hook=_refuse_repeated)
+        found = json.loads(text, object_pairs_hook=_refuse_repeated, parse_int=_parse_integer)
         unwritable = find_unwritable(found) if "\\ud" in text.lower() or not text.isascii() else None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
@@ -299,6 +301,13 @@ def read_struct(
     """
     value = _parse_json(option, text)
     return _convert(option, {**value, **(more or {})} if isinstance(value, dict) else value, struct, "$")
+
+
+def _parse_integer(digits: str) -> int:
+    """Read an integer that no option can need more digits for; Python's own limit speaks to programmers."""
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"holds a number of {counted(len(digits), 'digit')}; expected {MOST_DIGITS} at most")
+    return int(digits)
 
 
 def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -467,10 +467,10 @@ def test_markdown_escapes_ids_paths_and_errors(text, tmp_path, monkeypatch):
     rows = [line for line in report.splitlines() if line.lstrip().startswith("|")]
     assert len(rows) == 3
     assert len(report.splitlines()) == 11
-    flat = " ".join(text.split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     cells = cells_of(rows[2])
     assert len(cells) == 5
-    assert " ".join(cells[0].split()) == flat
+    assert cells[0] == shown.strip()
     assert cells[1:4] == ["error", "", ""]
     assert cells[4] == ""  # it has not been written
     assert "<" not in report

@@ -576,3 +576,11 @@ def test_paths_that_no_report_could_hold_are_refused(bundle, option):
 
     with pytest.raises(errors.OptionError, match="path"):
         pm.run_batch(**options)
+
+
+def test_a_number_of_too_many_digits_is_refused_in_words_of_our_own(bundle, capsys):
+    (bundle / "m.json").write_text('{"tables": [{"id": "t", "min_match_rate": 1' + "0" * 5_000 + "}]}")
+
+    assert main(["second-opinion", "batch", "--manifest", str(bundle / "m.json")]) == 2
+
+    assert capsys.readouterr().err.endswith(": holds a number of 5,001 digits; expected 300 at most\n")

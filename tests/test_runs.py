@@ -802,3 +802,14 @@ def test_evidence_beyond_the_limit_is_read_again(tmp_path, monkeypatch):
 
     assert [memo.read(entries, read).item() for _ in range(2)] == ["a", "a"]
     assert len(reads) == 2
+
+
+@pytest.mark.parametrize("out", ["plain/o.csv", "plain/deep/o.parquet"])
+def test_an_output_below_a_file_is_told_what_is_in_its_way(tmp_path, out):
+    (tmp_path / "plain").write_text("a file")
+    (tmp_path / "f.csv").write_text("clip_id\na\n")
+    (tmp_path / "s.csv").write_text("clip_id,score\na,1\n")
+
+    with pytest.raises(errors.OutputError, match=rf"^{out}: plain is a file; expected a folder$"):
+        pm.materialize_scores("f.csv", "x=s.csv", out, base_dir=tmp_path)
+    assert (tmp_path / "plain").read_text() == "a file"

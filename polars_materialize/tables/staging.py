@@ -37,6 +37,20 @@ NAME_BYTES = 255
 _BESIDE = re.compile(r"\.(?P<name>.+)\.[0-9a-f-]+\.(?P<kind>part|old)", re.DOTALL)
 
 
+def _make_folder(written: str, folder: Path) -> None:
+    """Make the folder of an output, with those above it.
+
+    Raises:
+        OutputError: If one of them is a file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        taken = next(path for path in (folder, *folder.parents) if path.exists())
+        problem = f"{written}: {taken.name} is a file; expected a folder"
+        raise OutputError(problem, path=written) from None
+
+
 def _beside(target: Path, kind: Literal["part", "old"]) -> Path:
     """A name beside a target that nobody has, hidden, and that says whose it is."""
     end = f".{new_owned(staging_mark.get())}.{kind}"
@@ -77,7 +91,7 @@ def staged_folder(written: str, path: Path) -> Iterator[Path]:
     try:
         clear_leftovers(target.parent)
         _refuse_other_folder(written, target)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(written, target.parent)
         yield part
         if target.exists():
             target.rename(old)
@@ -150,7 +164,7 @@ def staged(written: str, path: Place) -> Iterator[Path]:
             raise OutputError(f"{written}: is a folder; expected a file", path=written)
         if target.exists() and not target.is_file():
             raise OutputError(f"{written}: is a device or a pipe; expected a file", path=written)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(written, target.parent)
         clear_leftovers(target.parent)
         yield part
         part.replace(target)
