@@ -15,6 +15,7 @@ import polars as pl
 
 from polars_materialize import keys
 from polars_materialize.errors import ScorerNameError, TableError, counted
+from polars_materialize.scores import slug_of
 from polars_materialize.sidecar_rows import (
     NOWHERE,
     PARTS,
@@ -400,12 +401,43 @@ def refuse_formats(long: pl.DataFrame, rules: Rules) -> None:
     )
     if found.get_column("format").null_count() and {"key_field", "score_field"} <= rules.named:
         return  # what is read is the same in all
-    said = "; ".join(
-        f"{'no known format' if name is None else repr(name)} in {source}"
-        + (f" and {counted(files - 1, 'more file')}" if files > 1 else "")
-        for name, source, files in found.iter_rows()
+    raise _mixed("label", label, found)
+
+
+def refuse_unknown_beside(entries: Iterable[tuple[Rules, pl.DataFrame]]) -> None:
+    """Refuse files of no known format and files of one under one scorer, in different entries.
+
+    Whether files of two known formats measure the same is seen when their scores are put together.
+
+    Raises:
+        ScorerNameError: Names the format, and a file of each.
+    """
+    found = pl.concat(
+        part.group_by(slug_of(pl.col("scorer")).alias("slug"), "format", maintain_order=True).agg(
+            pl.col("scorer", "source").first(),
+            files=pl.col("source").n_unique(),
+            # Where both fields were named, what is read is what was asked for.
+            is_named=pl.lit({"key_field", "score_field"} <= rules.named),
+        )
+        for rules, part in entries
     )
-    raise ScorerNameError(
-        f"the label {label!r} has files of different formats: {said}; expected one format under one label",
-        label=label,
+    unknown = pl.col("format").is_null()
+    is_mixed = (unknown & ~pl.col("is_named")).any().over("slug") & (~unknown).any().over("slug")
+    mixed = found.filter(is_mixed & ~(unknown & pl.col("is_named")))
+    if mixed.height:
+        own = mixed.filter(pl.col("slug") == mixed.item(0, "slug"))
+        by_format = own.group_by("format").agg(pl.col("source").first(), pl.col("files").sum())
+        raise _mixed("scorer", own.item(0, "scorer"), by_format.sort("format"))
+
+
+def _mixed(kind: str, name: str, found: pl.DataFrame) -> ScorerNameError:
+    """The error that names formats, a file of each and how many more there are."""
+    said = "; ".join(
+        f"{'no known format' if form is None else repr(form)} in {source}"
+        + (f" and {counted(files - 1, 'more file')}" if files > 1 else "")
+        for form, source, files in found.iter_rows()
+    )
+    return ScorerNameError(
+        f"the {kind} {name!r} has files of different formats: {said}; expected one format under one {kind}",
+        **{kind: name},
     )

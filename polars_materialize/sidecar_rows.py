@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 SCORER_FIELDS = ("competitor",)
 STATUS_FIELDS = ("status",)
 RUNTIME_FIELDS = ("runtime_ms", "runtime_total_ms", "elapsed_ms")
+FRAME_NUMBERS = frozenset(
+    ("frame", "frame_idx", "frame_index", "frame_id", "frame_num", "frame_number", "framenum", "frame_no", "n")
+)
+"""Fields that tell the frames of a clip apart."""
 
 
 Place = Literal["row", "summary", "frames", "logits"]
@@ -221,6 +225,11 @@ class Shape:
             for found in fields.inside(frames, [name]):
                 yield "frames", frames, found.name
 
+    @property
+    def has_frame_numbers(self) -> bool:
+        """Whether rows say which frame of a clip they are."""
+        return not FRAME_NUMBERS.isdisjoint(name.strip().lower() for name in self.schema)
+
     def has(self, name: str) -> bool:
         """Whether rows have a field, in whatever place."""
         return any(True for _ in self.places(name))
@@ -370,7 +379,10 @@ def extract(
         "key_normalize": sidecar.key_normalize or (form.key_normalize if has_own_key else None),
         "key_regex": sidecar.key_regex or (form.key_regex if has_own_key else None),
         "format": form.name or None,
-        "duplicates": sidecar.duplicates or form.duplicates,
+        # What says nothing may be told of reruns, but not where a key stands in many rows of a file anyway.
+        "duplicates": sidecar.duplicates
+        or form.duplicates
+        or ("refuse" if rules.by_file or shape.has_frame_numbers else None),
         "fields": written(read, rules),
     }
     rows = records.frame.lazy().select(
