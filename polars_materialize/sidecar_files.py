@@ -107,14 +107,12 @@ class Layouts:
     def _table(self, found: Records) -> tuple[Rules, Records]:
         """The rows of a table: blanks around the names of its columns are no part of them."""
         names = [name.strip() for name in found.frame.columns]
-        if len(set(names)) < len(names):
+        if len(set(names)) < len(names) or self.rules.names_blanks:
             return self.rules, found
         is_over = "" in names and found.frame.get_column(found.frame.columns[names.index("")]).count() > 0
         # What stands beyond the last name says that cells are not where they seem to be.
         own = self._recognised(tuple(name for name in names if name or not is_over))
-        return own, found if own.form is self.rules.form else found._replace(
-            frame=found.frame.rename(str.strip)
-        )
+        return own, found._replace(frame=found.frame.rename(str.strip))
 
     def _read(self, whole: Whole) -> None:
         """Find the format of each file of which lines were read together."""

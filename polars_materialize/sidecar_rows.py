@@ -113,6 +113,11 @@ class Rules:
             pooling=entry.pooling or form.pooling,
         )
 
+    @property
+    def names_blanks(self) -> bool:
+        """Whether a field was named with blanks around it, as no trimmed name is."""
+        return any(name != name.strip() for name in self.asked.values())
+
     def formats(self, columns: Iterable[str]) -> list[ScoreFormat]:
         """The formats that some of the rows with some columns may be in, where nothing was said."""
         if self.entry.format != "auto" or self.entry.columns:
