@@ -37,7 +37,17 @@ SCORER_FIELDS = ("competitor",)
 STATUS_FIELDS = ("status",)
 RUNTIME_FIELDS = ("runtime_ms", "runtime_total_ms", "elapsed_ms")
 FRAME_NUMBERS = frozenset(
-    ("frame", "frame_idx", "frame_index", "frame_id", "frame_num", "frame_number", "framenum", "frame_no", "n")
+    (
+        "frame",
+        "frame_idx",
+        "frame_index",
+        "frame_id",
+        "frame_num",
+        "frame_number",
+        "framenum",
+        "frame_no",
+        "n",
+    )
 )
 """Fields that tell the frames of a clip apart."""
 
@@ -350,6 +360,7 @@ class Extracted:
     chosen: Mapping[str, Candidate]
     beside: str | None
     assumed: str | None
+
 
 def extract(
     records: Records, shape: Shape, rules: Rules, candidates: Candidates, beside: str | None

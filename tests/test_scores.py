@@ -638,12 +638,11 @@ def test_a_field_has_one_name_whatever_its_case(tmp_path):
         ({"key": "a", "frames": [{"Score": 1}]}, {"key": "b", "frames": [{"score": 1}]}, "'frames.score'"),
     ],
 )
-@pytest.mark.parametrize("in_one", [True, False])
-@pytest.mark.parametrize("kind", [None, "x"])
-def test_another_spelling_of_a_field_never_steps_in(tmp_path, first, second, problem, in_one, kind):
-    other = second if kind is None else {**second, "note": {"a": 1}}  # in a batch of its own
-    texts = [json.dumps({**row, "note": "n"}) for row in (first,)] + [json.dumps(other)]
-    if in_one:
+@pytest.mark.parametrize("layout", ["one file", "files", "batches"])
+def test_another_spelling_of_a_field_never_steps_in(tmp_path, first, second, problem, layout):
+    note = {"a": 1} if layout == "batches" else "n"  # another kind of a field makes a batch
+    texts = [json.dumps({**first, "note": "n"}), json.dumps({**second, "note": note})]
+    if layout != "files":
         (tmp_path / "s.jsonl").write_text("\n".join(texts))
     else:
         for name, text in zip("ab", texts, strict=True):
@@ -1220,7 +1219,9 @@ def assert_same(path, files, label):
         if isinstance(caught.value, errors.SidecarError):
             assert caught.value.count == expected.count(None)
         else:  # a row whose key is of a kind that names no clip
-            assert any(isinstance(value, (bool, list)) for rows in files for row in rows for value in row.values())
+            assert any(
+                isinstance(value, (bool, list)) for rows in files for row in rows for value in row.values()
+            )
         return
     frame = read(entry)
     assert frame.height == len(expected)

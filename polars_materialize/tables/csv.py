@@ -66,12 +66,14 @@ def _header(file: File) -> _Header:
     if dialect.columns is not None:
         return _Header(list(dialect.columns), 0)
     with file.open() as stream, _text(stream) as text:
-        reader = csv.reader(text)
+        # Quotes after a blank are quotes, as in the cells.
+        reader = csv.reader(text, skipinitialspace=dialect.evidence)
         try:
             names = next(reader, [])
+            if dialect.evidence:
+                names = [name.strip() for name in names]
             if not dialect.trimmed:
                 return _Header(names, reader.line_num)
-            names = [name.strip() for name in names]
             ended = len(names) > 1 and not names[-1]
             return _Header(names[:-1] if ended else names, reader.line_num, ended)
         except UnicodeDecodeError as error:
