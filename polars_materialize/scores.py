@@ -140,7 +140,7 @@ def _are_usable(long: pl.DataFrame) -> bool:
 def _are_plain(scores: pl.DataFrame) -> bool:
     """Whether run times and counts of frames are such as sidecars give."""
     runtime, frames = scores.get_column("runtime_ms"), scores.get_column("frames")
-    return math.isfinite(runtime.sum()) and frames.null_count() == 0 and frames.min() >= 0  # type: ignore[operator]
+    return math.isfinite(runtime.sum()) and not frames.null_count() and not (frames < 0).any()
 
 
 def complete_scores(scores: pl.DataFrame) -> pl.DataFrame:

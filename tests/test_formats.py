@@ -1168,14 +1168,13 @@ def test_lines_of_one_file_are_of_one_format(tmp_path):
         scores(path)
 
 
-def test_names_that_are_one_without_blanks_show_no_format(tmp_path):
+def test_names_that_are_one_without_blanks_stand_twice(tmp_path):
     head = "path, aesthetic score, technical score, overall/final score, path"
     path = write(tmp_path, "a.csv", f"{head}\na.mp4,1,2,3,4\n")
 
-    with pytest.raises(errors.SidecarError, match="no scorer"):
-        scores(path)
-    with pytest.raises(errors.TableError, match=r"a\.csv:1: columns that stand twice: 'path'"):
-        scores(path, format="dover-csv")
+    for form in ("auto", "dover-csv"):
+        with pytest.raises(errors.TableError, match=r"a\.csv:1: columns that stand twice: 'path'"):
+            scores(path, format=form)
 
 
 @pytest.mark.parametrize(
