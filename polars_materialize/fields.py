@@ -8,7 +8,7 @@ gives a list.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
@@ -43,8 +43,15 @@ def find_fields(schema: Mapping[str, pl.DataType], names: Sequence[str]) -> list
         >>> [field.name for field in find_fields(schema, ["video", "pooled.vmaf", "mos"])]
         ['Video', 'pooled.vmaf']
     """
-    columns = [Field(name, pl.col(name), dtype) for name, dtype in schema.items()]
+    columns = [_field(name, pl.col(name), dtype) for name, dtype in schema.items()]
     return [field for name in names for field in _find(columns, name)]
+
+
+def _field(name: str, expr: pl.Expr, dtype: pl.DataType) -> Field:
+    """A field; lists of one length each are lists."""
+    if isinstance(dtype, pl.Array):
+        return Field(name, expr.arr.to_list(), pl.List(dtype.inner))
+    return Field(name, expr, dtype)
 
 
 def inside(field: Field, names: Sequence[str]) -> list[Field]:
@@ -78,7 +85,7 @@ def _members(field: Field) -> list[Field]:
     dtype = field.dtype
     if isinstance(dtype, pl.Struct):
         return [
-            Field(f"{field.name}.{part.name}", field.expr.struct.field(part.name), instance(part.dtype))
+            _field(f"{field.name}.{part.name}", field.expr.struct.field(part.name), instance(part.dtype))
             for part in dtype.fields
         ]
     if isinstance(dtype, pl.List):
@@ -125,8 +132,7 @@ def number(field: Field) -> pl.Expr:
     return pl.when(value.is_finite()).then(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Pooled:
+class Pooled(NamedTuple):
     """One number a row; and where it has one, how many frames that was pooled from (0 for a plain number)."""
 
     value: pl.Expr
@@ -198,22 +204,10 @@ def expected(logits: Field, levels: Mapping[str, float]) -> pl.Expr:
     return pl.when(value.is_finite()).then(value)
 
 
-def first_pooled(candidates: Sequence[Pooled]) -> Pooled:
-    """The first candidate with a value, and its frames."""
-    if not candidates:
-        return Pooled(pl.lit(None, dtype=pl.Float64), pl.lit(0, dtype=pl.Int64))
-    value = pl.coalesce([candidate.value for candidate in candidates])
-    frames = pl.lit(0, dtype=pl.Int64)
-    for candidate in reversed(candidates):
-        frames = pl.when(candidate.value.is_not_null()).then(candidate.frames).otherwise(frames)
-    return Pooled(value, frames)
-
-
-def per_item(objects: Field, names: Sequence[str]) -> pl.Expr:
-    """The first number among `names` in each item of a list of objects; null where there is none."""
-    item = _item(objects)
-    numbers = [number(found) for found in inside(item, names)]
-    return objects.expr.list.eval(first(numbers, pl.Float64()))
+def per_item(objects: Field, spelled: str) -> pl.Expr:
+    """The number at a path, as the file spells it, in each item of a list of objects."""
+    found = inside(_item(objects), [spelled.removeprefix(f"{objects.name}.")])
+    return objects.expr.list.eval(number(found[0]))
 
 
 def scalar_or_sum(field: Field) -> pl.Expr:

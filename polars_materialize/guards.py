@@ -159,10 +159,12 @@ def refuse_status(
     texts = []
     for (scorer,), part in offenders.group_by("scorer", maintain_order=True):
         clips = part.filter(pl.col("key").is_not_null())
-        names = listing(clips.get_column("key").head(LISTED), total=clips.height)
+        # One key may be spelled in several ways.
+        found = clips.get_column("key").unique(maintain_order=True)
+        names = listing(found.head(LISTED), total=found.len())
         keyless = int(part.filter(pl.col("key").is_null()).get_column("rows").sum())
         text = f"{scorer}: {counted(int(part.get_column('rows').sum()), 'row')} {what}"
-        text += f", {counted(clips.height, 'clip')}: {names}" if names else ""
+        text += f", {counted(found.len(), 'clip')}: {names}" if names else ""
         text += f", {counted(keyless, 'row')} of them without a key" if keyless else ""
         why = hint(str(scorer))
         text += f" ({why})" if why else ""

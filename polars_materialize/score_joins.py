@@ -210,8 +210,14 @@ def check_score_options(options: ScoreOptions) -> None:
     choices = {"key_normalize": keys.KEY_NORMALIZE, "missing_policy": policies, "bad_policy": policies}
     check_choices(options, choices)
     check_match_rate(options.min_match_rate)
-    if not options.prefix.strip() or options.prefix.startswith("^"):
+    if not options.prefix.strip():
         raise OptionError("prefix: expected the beginning of a column name, not blank text", option="prefix")
+    if options.prefix.startswith("^"):
+        raise OptionError(
+            f"prefix: {options.prefix!r}; expected the beginning of a column name, which '^' cannot be: "
+            "Polars takes such names for patterns",
+            option="prefix",
+        )
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,12 @@ def _are_usable(long: pl.DataFrame) -> bool:
     return not (score.null_count() and (score.is_null() & (status == "ok")).any())
 
 
+def _are_plain(scores: pl.DataFrame) -> bool:
+    """Whether run times and counts of frames are such as sidecars give."""
+    runtime, frames = scores.get_column("runtime_ms"), scores.get_column("frames")
+    return math.isfinite(runtime.sum()) and not frames.null_count() and not (frames < 0).any()
+
+
 def complete_scores(scores: pl.DataFrame) -> pl.DataFrame:
     """Gives a frame of scores made elsewhere the columns and dtypes of `SCORE_SCHEMA`.
 
@@ -146,7 +152,7 @@ def complete_scores(scores: pl.DataFrame) -> pl.DataFrame:
     """
     if scores.is_empty():
         raise OptionError("scores: no rows; expected at least one score", option="scores")
-    if scores.schema == SCORE_SCHEMA and _are_usable(scores):
+    if scores.schema == SCORE_SCHEMA and _are_usable(scores) and _are_plain(scores):
         return scores
     lacking = [name for name in ("scorer", "key", "score") if name not in scores.columns]
     if lacking:
@@ -156,11 +162,25 @@ def complete_scores(scores: pl.DataFrame) -> pl.DataFrame:
         )
     row = pl.int_range(pl.len()).cast(pl.String)
     place = pl.concat_str(pl.lit("scores: rows["), row, pl.lit("]"))
-    defaults = {"status": pl.lit("ok"), "frames": pl.lit(0), "place": place, "key_field": pl.lit("key")}
+    defaults = {
+        "status": pl.lit("ok"),
+        "frames": pl.lit(0),
+        "place": place,
+        "key_field": pl.lit("key"),
+        "duplicates": pl.lit("refuse"),
+    }
     key = keys.key_text(pl.col("key"), scores.schema["key"], name="key", table="scores")
     given = scores.with_columns(
         defaults.get(name, pl.lit(None)).alias(name) for name in SCORE_SCHEMA if name not in scores.columns
     )
+    # A boolean is no number, whatever it is cast to.
+    no_numbers = [name for name in ("score", "runtime_ms") if given.schema[name] == pl.Boolean]
+    given = given.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in no_numbers)
+    counts = given.get_column("frames")
+    if counts.dtype == pl.Boolean or (
+        counts.dtype.is_numeric() and ((counts < 0) | (counts.is_finite() & (counts % 1 != 0))).any()
+    ):
+        raise OptionError("scores: column 'frames': expected whole numbers, 0 or more", option="scores")
     try:
         long = given.with_columns(key.alias("key")).select(
             pl.col(name).cast(dtype) for name, dtype in SCORE_SCHEMA.items()
@@ -172,7 +192,10 @@ def complete_scores(scores: pl.DataFrame) -> pl.DataFrame:
         status=pl.when(is_ok).then(pl.lit("ok")).otherwise(pl.lit("bad")),
         frames=pl.col("frames").fill_null(0),
         score=pl.when(pl.col("score").is_finite()).then("score"),
+        runtime_ms=pl.when(pl.col("runtime_ms").is_finite()).then("runtime_ms"),
     )
+    if (long.get_column("frames") < 0).any():  # as text
+        raise OptionError("scores: column 'frames': expected whole numbers, 0 or more", option="scores")
     wrong = unusable_rows(long)
     if not wrong.is_empty():
         raise SidecarError(wrong.head(LISTED).rows(), wrong.height)
@@ -194,7 +217,7 @@ def key_scores(scores: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFram
         rule = keys.resolve_normalize(own or key_normalize, field or "")
         key = keys.normalize_key(pl.col("key"), rule, sidecar_name=field == FILE_NAME)
         named = part.lazy().with_columns(text="key", key=keys.extract_key(key, regex, option="key_regex"))
-        parts.append(named.drop(by))
+        parts.append(named.drop(by[1:]))
     together = parts[0] if len(parts) == 1 else pl.concat(parts).sort(order)
     keyed = together.drop(order).collect(engine="in-memory")
     if keyed.get_column("key").null_count():
@@ -218,16 +241,21 @@ def _replace_repeated(keyed: pl.DataFrame) -> pl.DataFrame:
     """Takes the last score of a key from sidecars that say so; `replaced` counts those before it.
 
     Only rows of one file whose keys are the same text are reruns; others are different clips, or another
-    metric, and stay to be refused.
+    metric, and stay to be refused. So do rows that all have their file's name as key, and those of a file
+    that two entries name.
     """
-    takes_last = pl.col("duplicates") == "last"
+    clip = ["scorer", "text", "source", "key", "duplicates", "key_field"]
+    takes_last = (
+        (pl.col("duplicates") == "last")
+        & pl.col("key_field").ne_missing(FILE_NAME)
+        & (pl.col("place").n_unique() == pl.len()).over(clip)
+    )
     asked = keyed.get_column("duplicates")
     if asked.null_count() == asked.len() or not (asked == "last").any():
         return keyed.with_columns(replaced=pl.lit(0, dtype=pl.UInt32))
-    clip = ["scorer", "text", "source", "key", "duplicates"]
     before = pl.when(takes_last).then(pl.len().over(clip) - 1).otherwise(0).cast(pl.UInt32)
-    last = pl.struct(clip).is_last_distinct()
-    return keyed.with_columns(replaced=before).filter(last | ~takes_last.fill_null(value=False))
+    kept = pl.struct(clip).is_last_distinct() | ~takes_last.fill_null(value=False)
+    return keyed.with_columns(replaced=before, kept=kept).filter("kept").drop("kept")
 
 
 def _refuse_duplicates(keyed: pl.DataFrame) -> None:
@@ -238,7 +266,11 @@ def _refuse_duplicates(keyed: pl.DataFrame) -> None:
         .agg(
             pl.col("place", "text"),
             rows=pl.len(),
-            is_rerun=(pl.col("text").n_unique() == 1) & (pl.col("source").n_unique() == 1),
+            is_rerun=(pl.col("text").n_unique() == 1)
+            & (pl.col("source").n_unique() == 1)
+            & pl.col("duplicates").is_null().all(),
+            by_file=(pl.col("key_field") == FILE_NAME).all() & (pl.col("source").n_unique() == 1),
+            read_twice=pl.col("place").n_unique() < pl.len(),
         )
         .filter(pl.col("rows") > 1)
         .sort("scorer", "key")
@@ -251,11 +283,17 @@ def _refuse_duplicates(keyed: pl.DataFrame) -> None:
     more = "" if repeated.height == 1 else ", such as"
     at = f"{place} and " if text == other else f"{place} and {other!r} at "
     key = "" if text == other else f", which are the one key {first['key']!r}"
-    rerun = " (if a rerun appended, say duplicates: last)" if repeated.get_column("is_rerun").all() else ""
+    hint = ""
+    if first["read_twice"]:
+        hint = "; the file is named by two entries"
+    elif first["by_file"]:
+        hint = "; the key of every row is its file's name"
+    elif repeated.get_column("is_rerun").all() and not repeated.get_column("read_twice").any():
+        hint = " (if a rerun appended, say duplicates: last)"
     raise DuplicateKeyError(
         f"more than one score of {counted(clips, 'clip')} by {by}{more}: "
-        f"{first['scorer']} {text!r} at {at}{second}{key}; expected one row for each scorer and key{rerun}",
-        offenders=repeated.drop("text", "is_rerun"),
+        f"{first['scorer']} {text!r} at {at}{second}{key}; expected one row for each scorer and key{hint}",
+        offenders=repeated.drop("text", "is_rerun", "by_file", "read_twice"),
     )
 
 

@@ -15,9 +15,11 @@ import polars as pl
 
 from polars_materialize import keys
 from polars_materialize.errors import ScorerNameError, TableError, counted
+from polars_materialize.scores import slug_of
 from polars_materialize.sidecar_rows import (
     NOWHERE,
     PARTS,
+    SPELLINGS,
     STEP,
     Candidates,
     Extracted,
@@ -31,9 +33,10 @@ from polars_materialize.sidecar_rows import (
 from polars_materialize.tables import Records, shapes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from polars_materialize.formats import ScoreFormat
+    from polars_materialize.sidecar_rows import Candidate
     from polars_materialize.tables import Whole
 
 ALONE = ""
@@ -104,14 +107,12 @@ class Layouts:
     def _table(self, found: Records) -> tuple[Rules, Records]:
         """The rows of a table: blanks around the names of its columns are no part of them."""
         names = [name.strip() for name in found.frame.columns]
-        if len(set(names)) < len(names):
+        if len(set(names)) < len(names) or self.rules.names_blanks:
             return self.rules, found
         is_over = "" in names and found.frame.get_column(found.frame.columns[names.index("")]).count() > 0
         # What stands beyond the last name says that cells are not where they seem to be.
         own = self._recognised(tuple(name for name in names if name or not is_over))
-        return own, found if own.form is self.rules.form else found._replace(
-            frame=found.frame.rename(str.strip)
-        )
+        return own, found._replace(frame=found.frame.rename(str.strip))
 
     def _read(self, whole: Whole) -> None:
         """Find the format of each file of which lines were read together."""
@@ -208,7 +209,7 @@ def extract_files(records: Records, shape: Shape, rules: Rules) -> Iterator[Extr
     for row, file in enumerate(files):
         if file not in of_file:
             own, said = _of_file(lines[file], rules, found) if file in doubtful else (best, None)
-            ranks = tuple(tuple(one.rank for one in own[part]) for part in PARTS)
+            ranks = tuple(tuple((one.rank, one.spelled) for one in own[part]) for part in PARTS)
             of_file[file] = groups.setdefault((ranks, said), ([], own, said))
         of_file[file][0].append(row)
     for rows, own, said in groups.values():
@@ -218,7 +219,7 @@ def extract_files(records: Records, shape: Shape, rules: Rules) -> Iterator[Extr
 def _doubtful(records: Records, files: pl.Series, found: Candidates) -> set[str]:
     """The files that may not have the best of the fields that files read together have: it is null there."""
     firsts = [candidates[0] for candidates in found.values() if candidates]
-    has = [pl.any_horizontal(field.expr.is_not_null() for field in first.found).any() for first in firsts]
+    has = [first.field.expr.is_not_null().any() for first in firsts]
     shown = (
         records.frame.lazy()
         .group_by(files.alias("0"))
@@ -244,17 +245,32 @@ def _of_file(lines: Sequence[bytes], rules: Rules, found: Candidates) -> tuple[C
     if lower.isdisjoint(("summary", "frames")) and not any(
         "." in one.name for some in found.values() for one in some
     ):
-        own = {part: [one for one in found[part] if one.name.lower() in lower] for part in PARTS}
+        own = {part: [one for one in found[part] if one.spelled in names] for part in PARTS}
         return own, opinion(names, rules)
     # What is deeper in them shows only when all of a line is read.
-    has: dict[str, set[int]] = {part: set() for part in PARTS}
+    has: dict[str, set[tuple[int, str]]] = {part: set() for part in PARTS}
     said = None
     for schema in shapes_of(lines):
         shape = Shape.of(schema)
         said = said or opinion(shape.names(), rules)
         for part, candidates in find_candidates(shape, rules).items():
-            has[part].update(one.rank for one in candidates)
-    return {part: [one for one in found[part] if one.rank in has[part]] for part in PARTS}, said
+            has[part].update((one.rank, one.spelled) for one in candidates)
+    own = {part: [one for one in found[part] if (one.rank, one.spelled) in has[part]] for part in PARTS}
+    return own, said
+
+
+def _ranks(parts: Sequence[Extracted]) -> list[dict[str, int]]:
+    """What comes first among the fields that rows have for each part: of one name the first spelling."""
+    spelled: dict[str, int] = {}
+
+    def rank(found: Candidate | None) -> int:
+        if found is None:
+            return NOWHERE
+        if found.is_exact:
+            return found.rank
+        return found.rank + min(spelled.setdefault(found.spelled, len(spelled) + 1), SPELLINGS - 1)
+
+    return [{part: rank(one.chosen.get(part)) for part in PARTS} for one in parts]
 
 
 def decide(parts: Sequence[Extracted]) -> list[pl.DataFrame]:
@@ -269,20 +285,23 @@ def decide(parts: Sequence[Extracted]) -> list[pl.DataFrame]:
     Raises:
         TableError: If the score of a file would be `mos`, and a field beside it says that this is no score.
     """
-    if len({(id(one.rules), *map(one.rank, PARTS)) for one in parts}) == 1:
+    ranks = _ranks(parts)
+    if len({(id(one.rules), *own.values()) for one, own in zip(parts, ranks, strict=True)}) == 1:
         for one in parts:
-            _refuse_opinions(one, one.frame, [one.rank("score")])
+            _refuse_opinions(one, one.frame, [ranks[0]["score"]])
         return [one.frame for one in parts]
     best = {part: f"best_{part}" for part in PARTS}
-    own = {part: _of_part([one.rank(part) for one in parts], pl.Int64()) for part in PARTS}
+    own = {part: _of_part([rank[part] for rank in ranks], pl.Int64()) for part in PARTS}
     file = pl.when(pl.len().over("source") > 1).then("source")  # files of one row are as one
     layout = _of_part([one.rules.layout for one in parts], pl.Int64())
+    # All layouts of a format that has logits have them: one way to a score holds for all.
+    has_logits = _of_part([one.rules.form.logits_field for one in parts], pl.String()).is_not_null()
     tagged = (
         pl.concat(one.frame.with_columns(part=i) for i, one in enumerate(parts))
         .with_columns(layout=layout)
         .with_columns(
             # A file that shows no layout lacks something that others have.
-            pl.when(pl.col("layout").is_null())
+            pl.when(pl.col("layout").is_null() | (has_logits if part == "score" else False))
             .then(own[part].min().over(file, "format"))
             .otherwise(own[part].min().over(file, "format", "layout"))
             .alias(best[part])
@@ -295,6 +314,8 @@ def decide(parts: Sequence[Extracted]) -> list[pl.DataFrame]:
             _refuse_opinions(one, rows, rows.get_column(best["score"]))
     lost = {part: own[part] > pl.col(best[part]) for part in PARTS}
     assumed = _of_part([one.assumed for one in parts], pl.String())
+    is_other = lost["status"] & (own["status"] // SPELLINGS == pl.col(best["status"]) // SPELLINGS)
+    has_missing = _of_part([int(bool(one.rules.form.missing)) for one in parts], pl.Int64()) == 1
     kept = tagged.with_columns(
         scorer=pl.when(lost["scorer"]).then(assumed).otherwise("scorer"),
         key=pl.when(~lost["key"]).then("key"),
@@ -302,9 +323,13 @@ def decide(parts: Sequence[Extracted]) -> list[pl.DataFrame]:
         score=pl.when(~lost["score"]).then("score"),
         frames=pl.when(lost["score"]).then(0).otherwise("frames"),
         runtime_ms=pl.when(~lost["runtime_ms"]).then("runtime_ms"),
+        # Another name of a status says something still, but another spelling of it does not.
+        status=pl.when(is_other & (pl.col("score").is_not_null() | ~has_missing))
+        .then(pl.lit("ok"))
+        .otherwise("status"),
     )
     named = kept.drop("fields").join(
-        _written(kept.select("format", *best.values()).unique(), parts),
+        _written(kept.select("format", *best.values()).unique(), parts, ranks),
         on=["format", *best.values()],
         how="left",
         nulls_equal=True,
@@ -322,18 +347,20 @@ def _of_part(values: Sequence[int | str | None], dtype: pl.DataType) -> pl.Expr:
     )
 
 
-def _written(decided: pl.DataFrame, parts: Sequence[Extracted]) -> pl.DataFrame:
+def _written(
+    decided: pl.DataFrame, parts: Sequence[Extracted], ranks: Sequence[Mapping[str, int]]
+) -> pl.DataFrame:
     """The fields that were read where files have some formats and ranks."""
     rules = {one.rules.form.name or None: one.rules for one in parts}
     spelled = {
-        (one.rules.form.name or None, part, chosen.rank): chosen.spelled
-        for one in parts
+        (one.rules.form.name or None, part, rank[part]): chosen.spelled
+        for one, rank in zip(parts, ranks, strict=True)
         for part, chosen in one.chosen.items()
     }
     texts = []
-    for form, *ranks in decided.iter_rows():
+    for form, *taken in decided.iter_rows():
         read = {
-            part: spelled[form, part, rank] for part, rank in zip(PARTS, ranks, strict=True) if rank < NOWHERE
+            part: spelled[form, part, rank] for part, rank in zip(PARTS, taken, strict=True) if rank < NOWHERE
         }
         texts.append(written(read, rules[form]))
     return decided.with_columns(pl.Series("fields", texts, dtype=pl.String))
@@ -348,7 +375,7 @@ def _refuse_opinions(one: Extracted, rows: pl.DataFrame, ranks: Iterable[int]) -
     if one.beside is None or rows.is_empty():
         return
     for rank in set(ranks):
-        if rank < NOWHERE and one.rules.score[rank % STEP] == "mos":
+        if rank < NOWHERE and one.rules.score[rank % STEP // SPELLINGS] == "mos":
             raise TableError(
                 rows.item(0, "source"),
                 f"the score would be 'mos', but {one.beside!r} stands beside it, so 'mos' may be what people "
@@ -372,12 +399,43 @@ def refuse_formats(long: pl.DataFrame, rules: Rules) -> None:
     )
     if found.get_column("format").null_count() and {"key_field", "score_field"} <= rules.named:
         return  # what is read is the same in all
-    said = "; ".join(
-        f"{'no known format' if name is None else repr(name)} in {source}"
-        + (f" and {counted(files - 1, 'more file')}" if files > 1 else "")
-        for name, source, files in found.iter_rows()
+    raise _mixed("label", label, found)
+
+
+def refuse_unknown_beside(entries: Iterable[tuple[Rules, pl.DataFrame]]) -> None:
+    """Refuse files of no known format and files of one under one scorer, in different entries.
+
+    Whether files of two known formats measure the same is seen when their scores are put together.
+
+    Raises:
+        ScorerNameError: Names the format, and a file of each.
+    """
+    found = pl.concat(
+        part.group_by(slug_of(pl.col("scorer")).alias("slug"), "format", maintain_order=True).agg(
+            pl.col("scorer", "source").first(),
+            files=pl.col("source").n_unique(),
+            # Where both fields were named, what is read is what was asked for.
+            is_named=pl.lit({"key_field", "score_field"} <= rules.named),
+        )
+        for rules, part in entries
     )
-    raise ScorerNameError(
-        f"the label {label!r} has files of different formats: {said}; expected one format under one label",
-        label=label,
+    unknown = pl.col("format").is_null()
+    is_mixed = (unknown & ~pl.col("is_named")).any().over("slug") & (~unknown).any().over("slug")
+    mixed = found.filter(is_mixed & ~(unknown & pl.col("is_named")))
+    if mixed.height:
+        own = mixed.filter(pl.col("slug") == mixed.item(0, "slug"))
+        by_format = own.group_by("format").agg(pl.col("source").first(), pl.col("files").sum())
+        raise _mixed("scorer", own.item(0, "scorer"), by_format.sort("format"))
+
+
+def _mixed(kind: str, name: str, found: pl.DataFrame) -> ScorerNameError:
+    """The error that names formats, a file of each and how many more there are."""
+    said = "; ".join(
+        f"{'no known format' if form is None else repr(form)} in {source}"
+        + (f" and {counted(files - 1, 'more file')}" if files > 1 else "")
+        for form, source, files in found.iter_rows()
+    )
+    return ScorerNameError(
+        f"the {kind} {name!r} has files of different formats: {said}; expected one format under one {kind}",
+        **{kind: name},
     )

@@ -6,13 +6,14 @@ names that the file has. A row that has nothing usable there has no such part; n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 import polars as pl
 
 from polars_materialize import fields, keys
+from polars_materialize.errors import KeyColumnError
 from polars_materialize.formats import (
     ScoreFormat,
     find_format,
@@ -35,6 +36,20 @@ if TYPE_CHECKING:
 SCORER_FIELDS = ("competitor",)
 STATUS_FIELDS = ("status",)
 RUNTIME_FIELDS = ("runtime_ms", "runtime_total_ms", "elapsed_ms")
+FRAME_NUMBERS = frozenset(
+    (
+        "frame",
+        "frame_idx",
+        "frame_index",
+        "frame_id",
+        "frame_num",
+        "frame_number",
+        "framenum",
+        "frame_no",
+        "n",
+    )
+)
+"""Fields that tell the frames of a clip apart."""
 
 
 Place = Literal["row", "summary", "frames", "logits"]
@@ -107,6 +122,11 @@ class Rules:
             status=[status] if status else STATUS_FIELDS,
             pooling=entry.pooling or form.pooling,
         )
+
+    @property
+    def names_blanks(self) -> bool:
+        """Whether a field was named with blanks around it, as no trimmed name is."""
+        return any(name != name.strip() for name in self.asked.values())
 
     def formats(self, columns: Iterable[str]) -> list[ScoreFormat]:
         """The formats that some of the rows with some columns may be in, where nothing was said."""
@@ -209,15 +229,25 @@ class Shape:
         frames = [f for f in fields.find_fields(schema, ["frames"]) if _is_objects(f.dtype)]
         return cls(schema, summaries, frames)
 
-    def places(self, name: str) -> Iterator[tuple[Place, list[Field]]]:
-        """Find the fields of a name in each place; of frames the lists whose items have it."""
-        yield "row", fields.find_fields(self.schema, [name])
-        yield "summary", [found for summary in self.summaries for found in fields.inside(summary, [name])]
-        yield "frames", [frames for frames in self.frames if fields.inside(frames, [name])]
+    def places(self, name: str) -> Iterator[tuple[Place, Field, str]]:
+        """Find the fields of a name in each place, and how each is spelled; of frames the list of them."""
+        for found in fields.find_fields(self.schema, [name]):
+            yield "row", found, found.name
+        for summary in self.summaries:
+            for found in fields.inside(summary, [name]):
+                yield "summary", found, found.name
+        for frames in self.frames:
+            for found in fields.inside(frames, [name]):
+                yield "frames", frames, found.name
+
+    @property
+    def has_frame_numbers(self) -> bool:
+        """Whether rows say which frame of a clip they are."""
+        return not FRAME_NUMBERS.isdisjoint(name.strip().lower() for name in self.schema)
 
     def has(self, name: str) -> bool:
         """Whether rows have a field, in whatever place."""
-        return any(found for _, found in self.places(name))
+        return any(True for _ in self.places(name))
 
     def names(self) -> Iterator[str]:
         """List the names of all fields of the row, its summary and its frames."""
@@ -234,6 +264,7 @@ PARTS = ("scorer", "key", "score", "status", "runtime_ms")
 """The parts of a row of which each file has one field."""
 PLACES: tuple[Place, ...] = ("row", "summary", "frames", "logits")
 """Where a part is looked for, in this order."""
+SPELLINGS = 1_000
 STEP = 1_000_000
 NOWHERE = len(PLACES) * STEP
 """The rank of a part that a file does not have."""
@@ -247,25 +278,27 @@ class Candidate:
         place: Where it stands.
         name: The name that was looked for.
         index: Which of the known names that is.
-        found: The fields of that name, more than one if it is spelled in several ways; of frames, the lists
-            whose items have it.
+        field: The field; of frames, the list whose items have it.
+        spelled: Its path, as the file spells it. Fields of one name in several spellings are so many
+            candidates.
     """
 
     place: Place
     name: str
     index: int
-    found: tuple[Field, ...]
+    field: Field
+    spelled: str
 
     @property
     def rank(self) -> int:
-        """Its place among the candidates of its part: the same for each batch of an entry."""
-        return PLACES.index(self.place) * STEP + self.index
+        """Its place among the candidates of its part, whatever its spelling: one for all of an entry."""
+        return PLACES.index(self.place) * STEP + self.index * SPELLINGS
 
     @property
-    def spelled(self) -> str:
-        """Its path, as the file spells it."""
-        found = self.found[0]
-        return fields.inside(found, [self.name])[0].name if self.place == "frames" else found.name
+    def is_exact(self) -> bool:
+        """Whether it is spelled as it was looked for, which goes before another spelling."""
+        outer = f"{self.place}." if self.place in ("summary", "frames") else ""
+        return self.spelled == f"{outer}{self.name}"
 
 
 Candidates = dict[str, list[Candidate]]
@@ -277,38 +310,30 @@ def find_candidates(shape: Shape, rules: Rules) -> Candidates:
 
     def find(names: Sequence[str], places: Sequence[Place], test: Callable[[Field], bool]) -> list[Candidate]:
         known = [
-            Candidate(place, name, index, tuple(f for f in found if place == "frames" or test(f)))
+            Candidate(place, name, index, found, spelled)
             for index, name in enumerate(names)
-            for place, found in shape.places(name)
-            if place in places
+            for place, found, spelled in shape.places(name)
+            if place in places and (place == "frames" or test(found))
         ]
-        return sorted((one for one in known if one.found), key=lambda one: one.rank)
+        return sorted(known, key=lambda one: (one.rank, not one.is_exact))
 
     pooling = rules.pooling_of_lists
     scores = find(rules.score, PLACES, lambda field: pooling is None or field.dtype == pl.List)
-    if (name := rules.form.logits_field) and (logits := fields.find_fields(shape.schema, [name])):
-        scores.append(Candidate("logits", name, 0, tuple(logits)))
-    keys_found = find(rules.key, PLACES[:2], lambda _: True)
-    if "key_field" not in rules.asked:
-        keys_found = [one for found in keys_found for one in _that_may_be_keys(found)]
+    if name := rules.form.logits_field:
+        logits = fields.find_fields(shape.schema, [name])
+        scores += [Candidate("logits", name, 0, found, found.name) for found in logits]
+
+    def may_be_key(field: Field) -> bool:
+        """Whether it is a field; an object that happens to be called `name` holds fields, and is none."""
+        return "key_field" in rules.asked or field.dtype != pl.Struct
+
     return {
         "scorer": find(SCORER_FIELDS, PLACES[:2], lambda _: True),
-        "key": [] if rules.by_file else keys_found,
+        "key": [] if rules.by_file else find(rules.key, PLACES[:2], may_be_key),
         "score": scores,
         "status": find(rules.status, PLACES[:1], lambda _: True),
         "runtime_ms": find(rules.runtime, PLACES, lambda _: True),
     }
-
-
-def _that_may_be_keys(found: Candidate) -> Iterator[Candidate]:
-    """A field that can name clips; an object that happens to be called `name` does not."""
-    own = tuple(
-        field
-        for field in found.found
-        if field.dtype.is_numeric() or field.dtype in (pl.Null, pl.String, pl.Categorical, pl.Enum)
-    )
-    if own and (own == found.found or any(field.dtype != pl.Null for field in own)):
-        yield replace(found, found=own)
 
 
 def opinion(names: Iterable[str], rules: Rules) -> str | None:
@@ -336,10 +361,6 @@ class Extracted:
     beside: str | None
     assumed: str | None
 
-    def rank(self, part: str) -> int:
-        """What comes first among the fields that files have for a part."""
-        return self.chosen[part].rank if part in self.chosen else NOWHERE
-
 
 def extract(
     records: Records, shape: Shape, rules: Rules, candidates: Candidates, beside: str | None
@@ -355,12 +376,14 @@ def extract(
     """
     chosen = {part: found[0] for part, found in candidates.items() if found}
     score = _score(chosen.get("score"), rules)
-    # What says that a row failed says so under each name.
-    statuses = [field for one in candidates.get("status", ()) for field in one.found]
+    # What says that a row failed says so under each name, each in one spelling.
+    states: dict[int, Field] = {}
+    for one in candidates.get("status", ()):
+        states.setdefault(one.index, one.field)
     is_missing = _spelled_missing(chosen.get("score"), rules, score)
-    is_ok = means_ok(fields.first([fields.stated(field) for field in statuses], pl.String())) & ~is_missing
-    scorers = [fields.text(field) for field in (chosen["scorer"].found if "scorer" in chosen else ())]
-    key, key_field = _key(chosen.get("key"), rules)
+    is_ok = means_ok(fields.first(list(map(fields.stated, states.values())), pl.String())) & ~is_missing
+    scorers = [fields.text(chosen["scorer"].field)] if "scorer" in chosen else []
+    key, key_field = _key(chosen.get("key"), records)
     sidecar, form = rules.entry, rules.form
     # Another score of a format is not what its label says.
     is_own = "score_field" not in rules.asked or rules.asked["score_field"] in form.score_field
@@ -372,7 +395,10 @@ def extract(
         "key_normalize": sidecar.key_normalize or (form.key_normalize if has_own_key else None),
         "key_regex": sidecar.key_regex or (form.key_regex if has_own_key else None),
         "format": form.name or None,
-        "duplicates": sidecar.duplicates or form.duplicates,
+        # What says nothing may be told of reruns, but not where a key stands in many rows of a file anyway.
+        "duplicates": sidecar.duplicates
+        or form.duplicates
+        or ("refuse" if rules.by_file or shape.has_frame_numbers else None),
         "fields": written(read, rules),
     }
     rows = records.frame.lazy().select(
@@ -407,30 +433,30 @@ def _assumed(shape: Shape, label: str | None, form: ScoreFormat) -> pl.Expr:
     if label is None or form.label_field is None:
         return assumed
     texts = [fields.text(field) for field in fields.find_fields(shape.schema, [form.label_field])]
-    own = fields.first(texts, pl.String())
+    own = fields.first(texts[:1], pl.String())
     return pl.when(own.is_null() | (slug_of(own) == slug(label))).then(assumed).otherwise(own)
 
 
 def _score(chosen: Candidate | None, rules: Rules) -> fields.Pooled:
     """The score in the field that was chosen."""
     if chosen is None:
-        return fields.first_pooled([])
+        return fields.Pooled(pl.lit(None, dtype=pl.Float64), pl.lit(0, dtype=pl.Int64))
     pooling = rules.pooling_of_lists
     if chosen.place == "logits":
-        values = [fields.expected(field, rules.form.levels) for field in chosen.found]
-        return fields.first_pooled([fields.Pooled(value, pl.lit(0, dtype=pl.Int64)) for value in values])
+        return fields.Pooled(fields.expected(chosen.field, rules.form.levels), pl.lit(0, dtype=pl.Int64))
     if chosen.place == "frames":
-        items = [fields.per_item(frames, [chosen.name]) for frames in chosen.found]
-        return fields.first_pooled([fields.pool(numbers, pooling) for numbers in items])
-    return fields.first_pooled([fields.scalar_or_pooled(field, pooling) for field in chosen.found])
+        found = fields.pool(fields.per_item(chosen.field, chosen.spelled), pooling)
+    else:
+        found = fields.scalar_or_pooled(chosen.field, pooling)
+    return found._replace(frames=pl.when(found.value.is_not_null()).then(found.frames).otherwise(0))
 
 
 def _spelled_missing(chosen: Candidate | None, rules: Rules, score: fields.Pooled) -> pl.Expr:
     """Whether a row says, as its format spells it, that there is no score."""
     if not rules.form.missing or chosen is None:
         return pl.lit(value=False)
-    plain = chosen.found if chosen.place in PLACES[:2] else ()
-    said = fields.first([fields.text(field) for field in plain], pl.String()).str.to_lowercase()
+    plain = [fields.text(chosen.field)] if chosen.place in PLACES[:2] else []
+    said = fields.first(plain, pl.String()).str.to_lowercase()
     words = [word.lower() for word in rules.form.missing]
     stands_for_it = said.is_in([word for word in words if word]).fill_null(value=False)
     stands_for_it |= ((score.frames == 0) & score.value.is_in(numbers_of(words))).fill_null(value=False)
@@ -443,17 +469,24 @@ def _runtime(chosen: Candidate | None) -> pl.Expr:
     if chosen is None:
         return pl.lit(None, dtype=pl.Float64)
     if chosen.place == "frames":
-        times = [fields.total(fields.per_item(frames, [chosen.name])) for frames in chosen.found]
-    else:
-        times = [fields.scalar_or_sum(field) for field in chosen.found]
-    return fields.first(times, pl.Float64())
+        return fields.total(fields.per_item(chosen.field, chosen.spelled))
+    return fields.scalar_or_sum(chosen.field)
 
 
-def _key(chosen: Candidate | None, rules: Rules) -> tuple[pl.Expr, pl.Expr]:
-    """The key's text, and the name of the field that it was found in."""
-    texts, spelled = [], []
-    for field in () if chosen is None else chosen.found:
-        text = keys.key_text(field.expr, field.dtype, name=field.name, table=rules.entry.path)
-        texts.append(text)
-        spelled.append(pl.when(text.is_not_null()).then(pl.lit(field.name)))
-    return fields.first(texts, pl.String()), fields.first(spelled, pl.String())
+def _key(chosen: Candidate | None, records: Records) -> tuple[pl.Expr, pl.Expr]:
+    """The key's text, and the name of the field that it was found in.
+
+    Raises:
+        KeyColumnError: If the field's dtype cannot name a clip; names the first row that has it.
+    """
+    if chosen is None:
+        return pl.lit(None, dtype=pl.String), pl.lit(None, dtype=pl.String)
+    field = chosen.field
+    try:
+        text = keys.key_text(field.expr, field.dtype, name=field.name, table="")
+    except KeyColumnError:
+        has = records.frame.select(field.expr.is_not_null()).to_series()
+        place = records.place.filter(has if has.any() else has.is_null() | True)
+        keys.key_text(field.expr, field.dtype, name=field.name, table=place.item(0))
+        raise
+    return text, pl.when(text.is_not_null()).then(pl.lit(field.name))

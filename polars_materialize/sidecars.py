@@ -33,11 +33,17 @@ from polars_materialize.formats import (
     list_formats,
 )
 from polars_materialize.options import Sidecar, SidecarLike, list_entries
-from polars_materialize.scores import SCORE_SCHEMA, slug, unusable_rows
-from polars_materialize.sidecar_files import Layouts, decide, extract_files, refuse_formats
-from polars_materialize.sidecar_rows import Rules, Shape, clip_by_clip, named_format
+from polars_materialize.scores import SCORE_FIELDS, SCORE_SCHEMA, slug, unusable_rows
+from polars_materialize.sidecar_files import (
+    Layouts,
+    decide,
+    extract_files,
+    refuse_formats,
+    refuse_unknown_beside,
+)
+from polars_materialize.sidecar_rows import SCORER_FIELDS, Rules, Shape, clip_by_clip, named_format
 from polars_materialize.stores import check_storage_options, local_folder
-from polars_materialize.tables import Dialect, File, find, in_order, is_small, read_records
+from polars_materialize.tables import Beside, Dialect, File, find, in_order, is_small, read_records
 
 if TYPE_CHECKING:
     import os
@@ -46,6 +52,10 @@ if TYPE_CHECKING:
 
     from polars_materialize.sidecar_rows import Extracted
     from polars_materialize.stores import StorageOptions
+
+
+BESIDE = Beside(inherited=SCORER_FIELDS[0], refused=frozenset(SCORE_FIELDS))
+"""What counts beside a list of rows: who scored them, but no score of its own."""
 
 
 def check_sidecar(sidecar: Sidecar) -> None:
@@ -210,20 +220,22 @@ def read_scores(
             progress(next(begun), total, "files")
         return file
 
-    def read(entry: tuple[Sidecar, Sequence[File]]) -> tuple[pl.DataFrame, pl.DataFrame]:
-        sidecar, files = entry
-        rules = Rules.of(sidecar, score_key_field, score_field)
+    def read(entry: tuple[Rules, Sequence[File]]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        rules, files = entry
         part, columns = _read_entry(rules, files, tick)
         return part, _unusable(part, rules, columns)
 
     # Threads take turns at Python's lock, and gain nothing where files are small.
     in_turn = all(is_small(file) for _, files in sidecars for file in files)
-    for part, wrong in (map if in_turn else in_order)(read, sidecars):
+    entries = [(Rules.of(entry, score_key_field, score_field), files) for entry, files in sidecars]
+    for part, wrong in (map if in_turn else in_order)(read, entries):
         problems += wrong.head(LISTED).rows()
         count += wrong.height
         parts.append(part)
     if count:
         raise SidecarError(problems, count)
+    if len(parts) > 1:
+        refuse_unknown_beside([(rules, part) for (rules, _), part in zip(entries, parts, strict=True)])
     return pl.concat(parts)
 
 
@@ -264,7 +276,7 @@ def _read_entry(
     known = (name for form in list_formats().scores.values() for name in form.key_field)
     key_columns = list(known) if rules.key is keys.SCORE_KEYS else rules.key
     layouts = Layouts(rules, assumed)
-    for found in read_records(map(tick, files), ("rows", "results"), key_columns):
+    for found in read_records(map(tick, files), ("rows", "results"), key_columns, BESIDE):
         for own, records in layouts.parts(found):
             shape = Shape.of(records.frame.schema)
             columns.update(dict.fromkeys(records.frame.columns))

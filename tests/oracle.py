@@ -164,7 +164,7 @@ def read_entry(files, *, label=None, key_field=None, score_field=None):
     found = []
     for rows in files:
         decided = decide(small if len(rows) == 1 else rows, keys, scores)
-        if score_field is None and decided["score"] is not None and decided["score"][1] == "mos":
+        if score_field is None and decided["score"] is not None and decided["score"][1].lower() == "mos":
             beside = {name.lower() for row in (small if len(rows) == 1 else rows) for name in all_names(row)}
             if any(name.startswith(("pred", "gt")) for name in beside):
                 raise Refused("table")
@@ -180,29 +180,37 @@ def decide(rows, keys, scores):
         "key": first_candidate(rows, keys, every[:2], may_name_clips),
         "score": first_candidate(rows, scores, every),
         "runtime": first_candidate(rows, RUNTIMES, every),
+        "status": first_candidate(rows, ["status"], every[:1]),
     }
 
 
 def first_candidate(rows, names, places, test=None):
-    """The first of the names, in the first of the places, that some row has."""
+    """The first of the names, in the first of the places, that some row has, in the file's one spelling."""
     for place in places:
         for name in names:
-            values = [value for row in rows for value in values_at(row, place, name)]
-            if values and (test is None or test(values)):
-                return place, name
+            found = [key for row in rows for each in outer_of(row, place) for key in each]
+            spelled = [key for key in found if key == name] + [key for key in found if key.lower() == name]
+            for each in dict.fromkeys(spelled):
+                values = [value for row in rows for value in values_at(row, place, each)]
+                if test is None or test(values):
+                    return place, each
     return None
 
 
 def may_name_clips(values):
-    """Objects, lists and booleans that happen to have the name of a key are none."""
+    """Objects that happen to have the name of a key hold fields, and are none."""
     said = [value for value in values if value is not None]
-    return not said or any(not isinstance(value, (bool, list, dict)) for value in said)
+    return not said or any(not isinstance(value, dict) for value in said)
+
+
+def outer_of(row, place):
+    """The objects of a row in which fields of a place stand."""
+    return {"row": [row], "summary": summaries(row), "frames": frames_of(row)}[place]
 
 
 def values_at(row, place, name):
     """What a row has under a name: one value, of frames one for each frame that has it, or nothing."""
-    outer = {"row": [row], "summary": summaries(row), "frames": frames_of(row)}[place]
-    return [value for each in outer for key, value in each.items() if key.lower() == name]
+    return [each[name] for each in outer_of(row, place) if name in each]
 
 
 def summaries(row):
@@ -262,16 +270,12 @@ def read_row(row, decided, label=None):
     scorer = label if label is not None else competitor
     key = key_text(one("key"))
     score, frames = read_score(row, decided["score"])
-    said = values_at(row, "row", "status")
-    state = word(said[0]) if said else None
+    state = word(one("status"))
     # An object or a list is no word, but it says something.
     is_ok = not isinstance(state, (list, dict)) and (state.lower() if isinstance(state, str) else state) in OK
     if scorer is None or key is None or (is_ok and score is None):
         return None
-    place, name = decided["key"]
-    [spelled] = [
-        k for each in ([row] if place == "row" else summaries(row)) for k in each if k.lower() == name
-    ]
+    spelled = decided["key"][1]
     status, runtime = "ok" if is_ok else "bad", read_runtime(row, decided["runtime"])
     return Score(scorer, key, spelled, score, status, runtime, frames)
 

@@ -1168,14 +1168,13 @@ def test_lines_of_one_file_are_of_one_format(tmp_path):
         scores(path)
 
 
-def test_names_that_are_one_without_blanks_show_no_format(tmp_path):
+def test_names_that_are_one_without_blanks_stand_twice(tmp_path):
     head = "path, aesthetic score, technical score, overall/final score, path"
     path = write(tmp_path, "a.csv", f"{head}\na.mp4,1,2,3,4\n")
 
-    with pytest.raises(errors.SidecarError, match="no scorer"):
-        scores(path)
-    with pytest.raises(errors.TableError, match=r"a\.csv:1: columns that stand twice: 'path'"):
-        scores(path, format="dover-csv")
+    for form in ("auto", "dover-csv"):
+        with pytest.raises(errors.TableError, match=r"a\.csv:1: columns that stand twice: 'path'"):
+            scores(path, format=form)
 
 
 @pytest.mark.parametrize(
@@ -1562,11 +1561,139 @@ def test_other_entries_and_scorers_stay_strict(tmp_path):
 
     with pytest.raises(errors.DuplicateKeyError, match=r"^more than one score of 1 clip.*: x 'a.mp4'"):
         joined([last, pm.Sidecar(other, label="x")])
+    other2 = write(tmp_path, "other2.csv", "path,score\na.mp4,0.5\n")
     with pytest.raises(errors.DuplicateKeyError, match=r"dover 'a.mp4' at .*log\.txt:4 and .*other"):
-        joined([last, pm.Sidecar(write(tmp_path, "other2.csv", "path,score\na.mp4,0.5\n"), label="dover")])
+        joined([last, pm.Sidecar(other2, label="dover", key_field="path", score_field="score")])
     both = pm.Sidecar(write(tmp_path, "b.txt", "a.mp4,1, 2,7\n"), format="dover-log", duplicates="last")
     with pytest.raises(errors.DuplicateKeyError, match=r"dover 'a.mp4' at .*log\.txt:4 and .*b\.txt:1"):
         joined([last, both])
+
+
+@pytest.mark.parametrize("duplicates", ["last", None])
+def test_a_file_that_two_entries_name_is_no_rerun(tmp_path, duplicates):
+    path = write(tmp_path, "s.csv", "key,score\na,0.5\nb,0.75\n")
+    entry = pm.Sidecar(path, label="x", duplicates=duplicates)
+
+    with pytest.raises(errors.DuplicateKeyError, match=r"; the file is named by two entries$"):
+        joined([entry, entry])
+
+
+@pytest.mark.parametrize("duplicates", ["last", None])
+def test_rows_of_one_file_whose_name_is_the_key_are_no_reruns(tmp_path, duplicates):
+    path = write(tmp_path, "s.csv", "clip_id,score\na,0.5\na,0.75\n")
+
+    with pytest.raises(errors.DuplicateKeyError, match=r"; the key of every row is its file's name$"):
+        joined(pm.Sidecar(path, label="x", key_field="@filename", duplicates=duplicates))
+
+
+@pytest.mark.parametrize("name", ["frame", "Frame_Idx", "n"])
+def test_no_rerun_is_suspected_in_a_table_of_frames(tmp_path, name):
+    path = write(tmp_path, "s.csv", f"clip_id,{name},score\na,0,0.5\na,1,0.75\n")
+
+    with pytest.raises(errors.DuplicateKeyError, match=r"expected one row for each scorer and key$"):
+        joined(pm.Sidecar(path, label="x"))
+
+
+DOVER = "path, aesthetic score, technical score, overall/final score\n"
+
+
+@pytest.mark.parametrize("known", [{}, {"format": "dover-csv"}])
+def test_files_of_a_format_and_of_none_in_two_entries_of_one_scorer_are_refused(tmp_path, known):
+    dover = pm.Sidecar(write(tmp_path, "d.csv", DOVER + "v/a, 1,2,30\n"), label="x", **known)
+    other = write(tmp_path, "g.csv", "clip_id,score\nb,0.3\n")
+
+    for entries in ([dover, pm.Sidecar(other, label="x")], [pm.Sidecar(other, label="X"), dover]):
+        with pytest.raises(
+            errors.ScorerNameError, match=r"no known format in .*g.csv; 'dover-csv' in .*d.csv"
+        ):
+            joined(entries)
+    named = pm.Sidecar(other, label="x", key_field="clip_id", score_field="score")
+    assert joined([dover, named]).height > 0
+
+
+def test_two_entries_of_one_format_or_of_none_are_one_scorer(tmp_path):
+    for name, texts in {
+        "known": (DOVER + "v/a, 1,2,30\n", DOVER + "v/b, 1,2,30\n"),
+        "none": ("clip_id,score\na,1\n", "clip_id,score\nb,1\n"),
+    }.items():
+        paths = [write(tmp_path, f"{name}{i}.csv", text) for i, text in enumerate(texts)]
+        assert pm.scan_scores([pm.Sidecar(path, label="x") for path in paths]).collect().height == 2
+
+
+def test_one_way_to_a_score_is_decided_for_all_files_of_one_row(tmp_path):
+    logits = {"excellent": 1, "good": 2, "fair": 1, "poor": 0, "bad": 0}
+    write(tmp_path, "q/1.json", json.dumps({"img_path": "a.mp4", "gt_score": 3, "logits": logits}))
+    write(tmp_path, "q/2.json", json.dumps({"img_path": "b.mp4", "score": 0.5}))
+
+    with pytest.raises(errors.SidecarError, match=r"1\.json: status ok without a usable score in 'score'"):
+        scores(tmp_path / "q", label="x")
+
+
+def test_quotes_after_a_blank_are_quotes(tmp_path):
+    path = write(tmp_path, "d.csv", DOVER + ' "./v/a", 1,2,30\n\t"./v/""b""" ,1,2,31\n"./v/c", 1,2,32\n')
+
+    assert scores(path)["key"].to_list() == ["./v/a", './v/"b"', "./v/c"]
+    with pytest.raises(errors.TableError, match=r"e\.csv:2: expected 4 cells, found 5"):
+        scores(write(tmp_path, "e.csv", DOVER + ' "a,b", 1,2,30\n'))
+
+
+@pytest.mark.parametrize("text", ["clip_id, score\na, 3\n", ' "clip_id" , "score"\n"a", 3\n'])
+def test_blanks_around_names_are_no_part_of_them(tmp_path, text):
+    assert rows(scores(write(tmp_path, "s.csv", text), label="x", score_field="score"))
+    assert rows(scores(write(tmp_path, "s.csv", text), label="x"))
+    mos = write(tmp_path, "l.csv", text.replace("score", "mos"))
+    assert labels(mos)["key"].to_list() == ["a"]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv"])
+@pytest.mark.parametrize("times", [2, 30_000])
+@pytest.mark.parametrize("kind", ["scores", "labels"])
+def test_a_damaged_compressed_file_is_named(tmp_path, suffix, times, kind):
+    text = {
+        "jsonl": "".join(f'{{"clip_id": "{n}", "mos": {n % 97}}}\n' for n in range(times)),
+        "json": json.dumps([{"clip_id": f"{n}", "mos": n % 97} for n in range(times)]),
+        "csv": "clip_id,mos\n" + "".join(f"{n},{n % 97}\n" for n in range(times)),
+    }[suffix]
+    packed = gzip.compress(text.encode())
+    path = tmp_path / f"s.{suffix}.gz"
+    path.write_bytes(packed[: len(packed) * 2 // 3])
+    other = tmp_path / f"s.{suffix}.zst"
+    other.write_bytes(b"no such stream")
+
+    for file in (path, other):
+        with pytest.raises(errors.TableError, match=rf"{file.name}: cannot be read: "):
+            scores(file, label="x") if kind == "scores" else labels(file)
+
+
+def test_lists_of_one_length_are_lists(tmp_path):
+    path = tmp_path / "s.parquet"
+    inner = pl.Series("score", [[1.0, 2.0], [3.0, 5.0]], dtype=pl.Array(pl.Float64, 2))
+    frame = pl.DataFrame({"clip_id": ["a", "b"], "score": inner})
+    frame.write_parquet(path)
+
+    assert scores(path, label="x").select("score", "frames").rows() == [(1.5, 2), (4.0, 2)]
+    frame.select("clip_id", m=pl.struct("score")).write_parquet(path)
+    assert scores(path, label="x", score_field="m.score", pooling="min")["score"].to_list() == [1.0, 3.0]
+
+
+def test_the_scorer_beside_rows_counts_for_those_that_name_none(tmp_path):
+    rows = [{"clip_id": "a", "score": 3}, {"clip_id": "b", "score": 4, "Competitor": ""}]
+    for beside in ({"competitor": "zz"}, {"Competitor": "zz"}, {"summary": {"competitor": "zz"}}):
+        path = write(tmp_path, "s.json", json.dumps({**beside, "rows": rows}))
+
+        assert scores(path).select("scorer", "key").rows() == [("zz", "a"), ("zz", "b")]
+        with pytest.raises(errors.ScorerNameError, match="the competitor is 'zz'"):
+            scores(path, label="x")
+
+
+@pytest.mark.parametrize(
+    "beside", [{"score": 3, "clip_id": "c"}, {"MOS": 1}, {"results": [{"clip_id": "b"}]}]
+)
+def test_nothing_that_would_be_lost_stands_beside_rows(tmp_path, beside):
+    path = write(tmp_path, "s.json", json.dumps({**beside, "rows": [{"clip_id": "a", "score": 3}]}))
+
+    with pytest.raises(errors.TableError, match=r"stands beside 'rows'; expected it in the rows"):
+        scores(path, label="x")
 
 
 @pytest.mark.parametrize("duplicates", ["last", None])
@@ -1586,9 +1713,8 @@ def test_the_last_of_rows_that_spell_the_field_of_the_key_in_two_ways(tmp_path):
     rows = [{"Name": "a.mp4", "score": 1}, {"name": "a.mp4", "score": 2}, {"Name": "a.mp4", "score": 3}]
     path = write(tmp_path, "a.jsonl", json_lines(*rows, {"name": "b.mp4", "score": 4}))
 
-    found = joined(pm.Sidecar(path, label="m", duplicates="last"))
-
-    assert found["second_opinion_m_score"].to_list() == [3.0, 4.0, 3.0, None]
+    with pytest.raises(errors.SidecarError, match="no key in 'name'"):
+        joined(pm.Sidecar(path, label="m", duplicates="last"))
 
 
 def test_a_duplicate_is_told_by_one_example_and_counts(tmp_path):

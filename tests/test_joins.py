@@ -942,3 +942,57 @@ def test_random_audits_as_the_second_opinion(table, scores, options):
         found = {field: getattr(audit.competitors[scorer], field) for field in counts}
         assert found == counts
     assert {field: getattr(audit.keys, field) for field in expected.keys} == expected.keys
+
+
+def own_scores(**columns):
+    return pl.DataFrame({"scorer": ["x"], "key": ["a"], "score": [0.5]}).with_columns(
+        pl.Series(name, [value]) for name, value in columns.items()
+    )
+
+
+def test_booleans_in_a_frame_of_ones_own_are_no_numbers():
+    table = pl.DataFrame({"clip_id": ["a"]})
+
+    with pytest.raises(errors.SidecarError, match="without a usable score"):
+        pm.join_scores(table, own_scores(score=True))
+    found = pm.join_scores(table, own_scores(runtime_ms=True))
+    assert found["second_opinion_x_runtime_ms"].to_list() == [None]
+
+
+@pytest.mark.parametrize("time", [math.nan, math.inf])
+def test_a_run_time_of_ones_own_that_is_not_finite_is_null(time):
+    scores = own_scores(runtime_ms=time)
+    table = pl.DataFrame({"clip_id": ["a"]})
+    # A frame with all columns takes another way.
+    complete = scores.select(
+        (pl.col(name) if name in scores.columns else pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in pm.SCORE_SCHEMA.items()
+    ).with_columns(frames=pl.lit(0, dtype=pl.Int64), status=pl.lit("ok"))
+
+    for frame in (scores, complete):
+        assert pm.join_scores(table, frame)["second_opinion_x_runtime_ms"].to_list() == [None]
+
+
+@pytest.mark.parametrize("frames", [-3, 2.5, True, "-3"])
+def test_frames_of_ones_own_are_counts(frames):
+    with pytest.raises(errors.OptionError, match="'frames': expected whole numbers, 0 or more"):
+        pm.join_scores(pl.DataFrame({"clip_id": ["a"]}), own_scores(frames=frames))
+
+
+def test_no_option_is_suggested_that_frames_do_not_have():
+    twice = pl.concat([own_scores(), own_scores()])
+
+    with pytest.raises(errors.DuplicateKeyError, match=r"expected one row for each scorer and key$"):
+        pm.join_scores(pl.DataFrame({"clip_id": ["a"]}), twice)
+
+
+def test_clips_that_a_policy_refuses_are_counted_by_key():
+    table = pl.DataFrame({"clip_id": ["b", " b", "a"]})
+
+    with pytest.raises(errors.MissingScoreError, match=r"x: 2 rows .*, 1 clip: 'b'$"):
+        pm.join_scores(table, own_scores(), missing_policy="fail")
+
+
+def test_a_prefix_that_polars_takes_for_a_pattern_is_told_so():
+    with pytest.raises(errors.OptionError, match=r"^prefix: '\^a\$'; expected .* patterns$"):
+        pm.join_scores(pl.DataFrame({"clip_id": ["a"]}), own_scores(), prefix="^a$")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -312,9 +313,26 @@ def test_an_object_under_a_key_name_is_no_key_beside_text(tmp_path):
 
 
 def test_an_object_under_a_key_name_in_another_spelling_is_no_key(tmp_path):
-    rows = [{"name": None, "path": "a", "score": 1}, {"NAME": {"first": 1}, "path": "b", "score": 1}]
+    rows = [{"Name": {"first": 1}, "path": "a", "score": 1}, {"NAME": {"first": 1}, "path": "b", "score": 1}]
 
     assert read_rows(tmp_path, *rows)["key"].to_list() == ["a", "b"]
+
+
+@pytest.mark.parametrize("value", [True, ["a"], [1.5], [{"a": 1}]])
+def test_a_field_of_the_key_that_cannot_name_clips_is_refused(tmp_path, value):
+    rows = [{"clip_id": None, "name": "z", "score": 1}, {"clip_id": value, "name": "a", "score": 1}]
+
+    with pytest.raises(errors.KeyColumnError, match=r"rows\.jsonl:2: the key column 'clip_id' is "):
+        read_rows(tmp_path, *rows)
+
+
+@pytest.mark.parametrize("value", [date(2024, 1, 1), True, [1.0], b"a"])
+def test_a_column_of_the_key_that_cannot_name_clips_is_refused(tmp_path, value):
+    path = tmp_path / "s.parquet"
+    pl.DataFrame({"clip_id": [value], "name": ["a"], "score": [0.5]}).write_parquet(path)
+
+    with pytest.raises(errors.KeyColumnError, match=r"s\.parquet: rows\[0\]: the key column 'clip_id' is "):
+        pm.scan_scores(f"x={path}").collect()
 
 
 def test_whole_floats_and_integers_are_the_same_key_text(tmp_path):
@@ -603,9 +621,53 @@ def test_other_text_is_no_number(tmp_path, text):
 
 
 def test_a_field_has_one_name_whatever_its_case(tmp_path):
-    frame = read_rows(tmp_path, {"Key": "a", "SCORE": 2}, {"key": "b", "score": 1})
+    frame = read_rows(tmp_path, {"Key": "a", "SCORE": 2}, {"Key": "b", "SCORE": 1})
 
     assert frame.select("key", "score").rows() == [("a", 2.0), ("b", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "problem"),
+    [
+        ({"Key": "a", "score": 1}, {"key": "b", "score": 1}, "no key in 'key'"),
+        ({"KEY": "a", "score": 1}, {"Key": "b", "score": 1}, "no key in 'KEY'"),
+        ({"key": "a", "Score": 1}, {"key": "b", "score": 1}, "a usable score in 'score'"),
+        ({"key": "a", "SCORE": 1}, {"key": "b", "Score": 1}, "a usable score in 'SCORE'"),
+        ({"key": "a", "summary": {"Score": 1}}, {"key": "b", "summary": {"score": 1}}, "'summary.score'"),
+        ({"key": "a", "Summary": {"score": 1}}, {"key": "b", "summary": {"score": 1}}, "'summary.score'"),
+        ({"key": "a", "frames": [{"Score": 1}]}, {"key": "b", "frames": [{"score": 1}]}, "'frames.score'"),
+    ],
+)
+@pytest.mark.parametrize("layout", ["one file", "files", "batches"])
+def test_another_spelling_of_a_field_never_steps_in(tmp_path, first, second, problem, layout):
+    note = {"a": 1} if layout == "batches" else "n"  # another kind of a field makes a batch
+    texts = [json.dumps({**first, "note": "n"}), json.dumps({**second, "note": note})]
+    if layout != "files":
+        (tmp_path / "s.jsonl").write_text("\n".join(texts))
+    else:
+        for name, text in zip("ab", texts, strict=True):
+            (tmp_path / f"{name}.json").write_text(text)
+
+    with pytest.raises(errors.SidecarError, match="1 sidecar row is not usable") as caught:
+        pm.scan_scores(f"x={tmp_path}").collect()
+
+    assert problem in str(caught.value)
+
+
+def test_files_of_several_rows_may_spell_a_field_each_its_own_way(tmp_path):
+    for name, rows in {"a": [{"Key": "a", "SCORE": 1}] * 2, "b": [{"key": "b", "score": 2}] * 2}.items():
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    found = pm.scan_scores(f"x={tmp_path}").collect()
+
+    assert found.select("key", "score").rows() == [("a", 1.0)] * 2 + [("b", 2.0)] * 2
+
+
+def test_other_spellings_of_run_time_and_status_do_not_count_either(tmp_path):
+    row = {"key": "a", "score": 1, "Status": "failed", "RUNTIME_MS": 7}
+    frame = read_rows(tmp_path, row, {"key": "b", "score": 1, "status": "ok", "runtime_ms": 2})
+
+    assert frame.select("status", "runtime_ms").rows() == [("ok", None), ("ok", 2.0)]
 
 
 def test_a_score_in_the_row_goes_before_one_in_the_summary(tmp_path):
@@ -622,7 +684,7 @@ def test_a_score_in_the_summary_goes_before_the_frames(tmp_path):
 
 
 def test_the_mean_over_frames(tmp_path):
-    row = {"key": "a", "Frames": [{"score": "1", "vmaf": 9}, {"Score": 2.0}, {"score": 6}]}
+    row = {"key": "a", "Frames": [{"score": "1", "vmaf": 9}, {"score": 2.0}, {"score": 6}]}
     found = only(read_rows(tmp_path, row))
 
     assert (found["score"], found["frames"]) == (3.0, 3)
@@ -1149,12 +1211,17 @@ def assert_same(path, files, label):
     if refused is not None:
         with pytest.raises(errors.MaterializeError) as caught:
             read(entry)
-        assert caught.value.code == refused
+        assert caught.value.code in (refused, errors.KeyColumnError.code)
         return
     if None in expected:
-        with pytest.raises(errors.SidecarError) as caught:
+        with pytest.raises((errors.SidecarError, errors.KeyColumnError)) as caught:
             read(entry)
-        assert caught.value.count == expected.count(None)
+        if isinstance(caught.value, errors.SidecarError):
+            assert caught.value.count == expected.count(None)
+        else:  # a row whose key is of a kind that names no clip
+            assert any(
+                isinstance(value, (bool, list)) for rows in files for row in rows for value in row.values()
+            )
         return
     frame = read(entry)
     assert frame.height == len(expected)

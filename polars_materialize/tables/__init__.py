@@ -4,6 +4,7 @@
 labels) together with the place of every row, so that an error can name it.
 """
 
+from polars_materialize.tables.chunks import Beside
 from polars_materialize.tables.files import Dialect, File, find, find_shards, is_small, is_up_to
 from polars_materialize.tables.parallel import SIDE_BY_SIDE, in_order
 from polars_materialize.tables.records import Records, Whole, read_records, shapes_of
@@ -22,6 +23,7 @@ from polars_materialize.tables.staging import FOOTER_KEY, staged, staged_folder,
 __all__ = [
     "FOOTER_KEY",
     "SIDE_BY_SIDE",
+    "Beside",
     "Dialect",
     "File",
     "Records",

@@ -6,7 +6,7 @@ import contextlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import msgspec
 import polars as pl
@@ -17,7 +17,7 @@ from polars_materialize.tables import xml
 from polars_materialize.tables.json_text import DEEPEST, RepeatedFieldError, loads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -115,8 +115,20 @@ def _read_to_line_end(stream: BinaryIO, size: int) -> bytes:
     return stream.read(size)
 
 
+class Beside(NamedTuple):
+    """What may stand beside the list of rows in a document.
+
+    Attributes:
+        inherited: A field there, or in a `summary` there, that counts for rows which do not have it.
+        refused: Fields, in lower case, that would be lost there.
+    """
+
+    inherited: str | None = None
+    refused: Collection[str] = ()
+
+
 def read_documents(
-    files: Iterable[File], wrappers: Sequence[str], *, single: bool
+    files: Iterable[File], wrappers: Sequence[str], *, single: bool, beside: Beside | None = None
 ) -> Iterator[tuple[Chunk, list[str]]]:
     """Cuts JSON documents into rows, and gathers the rows of many small files into chunks.
 
@@ -131,7 +143,10 @@ def read_documents(
     sources: list[str] = []
     size = 0
     for file in files:
-        found = _line_rows(file) if file.format == "jsonl" else _document_rows(file, wrappers, single=single)
+        if file.format == "jsonl":
+            found = _line_rows(file)
+        else:
+            found = _document_rows(file, wrappers, single=single, beside=beside or Beside())
         for place, row in found:
             rows.append(row)
             places.append(place)
@@ -155,7 +170,9 @@ def _line_rows(file: File) -> Iterator[tuple[str, bytes]]:
             yield f"{file.written}:{number}", line
 
 
-def _document_rows(file: File, wrappers: Sequence[str], *, single: bool) -> Iterator[tuple[str, bytes]]:
+def _document_rows(
+    file: File, wrappers: Sequence[str], *, single: bool, beside: Beside
+) -> Iterator[tuple[str, bytes]]:
     with file.open() as stream:
         data = stream.read().removeprefix(BOM)
     if not data or data.isspace():
@@ -163,6 +180,7 @@ def _document_rows(file: File, wrappers: Sequence[str], *, single: bool) -> Iter
     if file.format == "xml":
         yield file.written, xml.to_json(data, file.written)
         return
+    inherited = None
     document, encode = _decode_document(data, file, several=single)
     if isinstance(document, dict):
         name = next((name for name in wrappers if name in document), None)
@@ -173,6 +191,7 @@ def _document_rows(file: File, wrappers: Sequence[str], *, single: bool) -> Iter
             problem = f"expected a list of row objects or an object with {wrappers[0]!r}"
             raise TableError(file.written, problem)
         _refuse_repeated(data, document[name], file)
+        inherited = _look_beside(document, name, wrappers, beside, file)
         document = document[name]
         if isinstance(document, msgspec.Raw) and bytes(document).startswith(b"["):
             document = _decode_raw(document)
@@ -185,7 +204,46 @@ def _document_rows(file: File, wrappers: Sequence[str], *, single: bool) -> Iter
         line = _one_line(encode(row))
         if not line.lstrip().startswith(b"{"):
             raise TableError(place, "not a JSON object")
-        yield place, line
+        yield place, line if inherited is None else _with_field(line, *inherited)
+
+
+def _look_beside(
+    document: Mapping[str, Any], rows: str, wrappers: Sequence[str], beside: Beside, file: File
+) -> tuple[str, bytes] | None:
+    """The field that rows have from their document, if it says something.
+
+    Raises:
+        TableError: If something stands beside the rows that would be lost.
+    """
+    others = {name: _decoded(value) for name, value in document.items() if name != rows}
+    for name, value in others.items():
+        if (name in wrappers and isinstance(value, list)) or (
+            name.lower() in beside.refused and value is not None
+        ):
+            raise TableError(file.written, f"{name!r} stands beside {rows!r}; expected it in the rows")
+    summary = next((value for name, value in others.items() if name.lower() == "summary"), None)
+    for place in (others, summary if isinstance(summary, dict) else {}):
+        for name, value in place.items():
+            if name.lower() == beside.inherited and value is not None and str(value).strip():
+                return name, json.dumps(value).encode()
+    return None
+
+
+def _decoded(value: object) -> object:
+    return json.loads(bytes(value)) if isinstance(value, msgspec.Raw) else value
+
+
+def _with_field(line: bytes, name: str, value: bytes) -> bytes:
+    """A row with a field, unless it has that, whatever its case."""
+    row = json.loads(line)
+    own = {each for each in row if each.lower() == name.lower()}
+    if any(row[each] is not None and row[each] != "" for each in own):
+        return line
+    if own:
+        others = {each: content for each, content in row.items() if each not in own}
+        return json.dumps({**others, name: json.loads(value)}).encode()
+    head = b"{" + json.dumps(name).encode() + b": " + value
+    return head + (b", " if row else b"") + line.lstrip()[1:].lstrip()
 
 
 def _decode_document(data: bytes, file: File, *, several: bool) -> tuple[object, Callable[[Any], bytes]]:

@@ -66,12 +66,14 @@ def _header(file: File) -> _Header:
     if dialect.columns is not None:
         return _Header(list(dialect.columns), 0)
     with file.open() as stream, _text(stream) as text:
-        reader = csv.reader(text)
+        # Quotes after a blank are quotes, as in the cells.
+        reader = csv.reader(text, skipinitialspace=dialect.evidence)
         try:
             names = next(reader, [])
+            if dialect.evidence:
+                names = [name.strip() for name in names]
             if not dialect.trimmed:
                 return _Header(names, reader.line_num)
-            names = [name.strip() for name in names]
             ended = len(names) > 1 and not names[-1]
             return _Header(names[:-1] if ended else names, reader.line_num, ended)
         except UnicodeDecodeError as error:
@@ -172,9 +174,17 @@ def _cells(
     if any((frame.get_column(name).str.strip_chars() != "").any() for name in end):
         problem = "a cell beyond the last name; expected a comma that ends the line"
         raise TableError(file.written, problem)
+    if file.dialect.evidence and (b' "' in piece or b'\t"' in piece):
+        cells = {name: _unquoted(cell) for name, cell in cells.items()}
     if file.dialect.trimmed:
         cells = {name: cell.str.strip_chars() for name, cell in cells.items()}
     return frame.select(cell.alias(name) for name, cell in cells.items())
+
+
+def _unquoted(cell: pl.Expr) -> pl.Expr:
+    """A cell whose quotes come after a blank, and so are text to pyarrow, without both."""
+    inside = cell.str.extract(r'(?s)^[ \t]+"((?:[^"]|"")*)"[ \t]*$').str.replace_all('""', '"', literal=True)
+    return pl.coalesce(inside, cell)
 
 
 class Gathered(NamedTuple):
@@ -336,7 +346,7 @@ class _Schema:
 
     def __init__(self, names: Sequence[str], key_columns: Sequence[str]) -> None:
         keys = {*SCORE_KEYS, *LABEL_KEYS, *(name.lower() for name in key_columns)}
-        self.columns = {name: _Column(is_key=name.lower() in keys) for name in names}
+        self.columns = {name: _Column(is_key=name.strip().lower() in keys) for name in names}
 
     def add(self, cells: pl.DataFrame) -> None:
         for name, column in self.columns.items():

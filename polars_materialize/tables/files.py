@@ -12,10 +12,13 @@ from urllib.parse import unquote
 from polars_materialize import warm
 from polars_materialize.errors import TableError, listing
 from polars_materialize.stores import Place, Url, below, find_objects, is_url, locate
+from polars_materialize.tables.failures import unreadable
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
+
+    from typing_extensions import Buffer
 
     from polars_materialize.stores import StorageOptions
 
@@ -138,15 +141,44 @@ class File:
         return self.path if isinstance(self.path, Path) else self.path.local()
 
     def open(self) -> BinaryIO:
-        """Opens the file's bytes, decompressed."""
+        """Opens the file's bytes, decompressed.
+
+        Raises:
+            TableError: If it cannot be; also later, on reading bytes that are damaged.
+        """
         if self.compression is None:
             return self.path.open("rb")
         with warm.importing:
             import pyarrow as pa  # noqa: PLC0415 - only compressed files need it
 
         # Unlike a plain gzip reader this takes files of several members and refuses truncated ones.
-        stream = pa.input_stream(str(self.local()), compression=self.compression)
-        return cast("BinaryIO", io.BufferedReader(stream))
+        try:
+            stream = pa.input_stream(str(self.local()), compression=self.compression)
+        except (OSError, pa.ArrowException) as error:
+            raise unreadable(self.written, error) from None
+        return cast("BinaryIO", io.BufferedReader(_Decompressed(stream, self.written, pa.ArrowException)))
+
+
+class _Decompressed(io.RawIOBase):
+    """Decompressed bytes; an error of those that are damaged names the file, wherever it comes up."""
+
+    def __init__(self, stream: BinaryIO, written: str, failure: type[Exception]) -> None:
+        self.stream = stream
+        self.written = written
+        self.failures = (OSError, failure)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        try:
+            return cast("io.RawIOBase", self.stream).readinto(buffer) or 0
+        except self.failures as error:
+            raise unreadable(self.written, error) from None
+
+    def close(self) -> None:
+        self.stream.close()
+        super().close()
 
 
 def find(

@@ -53,7 +53,10 @@ class Records(NamedTuple):
 
 
 def read_records(
-    files: Iterable[File], wrappers: Sequence[str] = ("rows",), key_columns: Sequence[str] = ()
+    files: Iterable[File],
+    wrappers: Sequence[str] = ("rows",),
+    key_columns: Sequence[str] = (),
+    beside: chunks.Beside | None = None,
 ) -> Iterator[Records]:
     """Reads small tables now, batch by batch, with the place of every row.
 
@@ -65,12 +68,13 @@ def read_records(
         wrappers: The names under which a JSON object may hold the list of rows; an object without
             any of them is one row.
         key_columns: See `scan_files`.
+        beside: What may stand beside such a list.
 
     Raises:
         TableError: If a file is not of its format; names the file and the line.
     """
     start = 0
-    for chunk, source, frame in _read_chunks(files, wrappers, key_columns):
+    for chunk, source, frame in _read_chunks(files, wrappers, key_columns, beside):
         refuse_patterns(frame.columns, source.item(0) if source.len() else "")
         rows = source.len()
         for records in _parts(chunk, source, frame):
@@ -83,11 +87,11 @@ _Chunk = tuple[chunks.Chunk | pl.Series, pl.Series, pl.DataFrame]
 
 
 def _read_chunks(
-    files: Iterable[File], wrappers: Sequence[str], key_columns: Sequence[str]
+    files: Iterable[File], wrappers: Sequence[str], key_columns: Sequence[str], beside: chunks.Beside | None
 ) -> Iterator[_Chunk]:
     for gathered, some in itertools.groupby(files, _gathered_as):
         if gathered == "json":
-            for chunk, sources in chunks.read_documents(some, wrappers, single=True):
+            for chunk, sources in chunks.read_documents(some, wrappers, single=True, beside=beside):
                 frame = jsonl.infer(chunk, dtypes.Profile())
                 yield chunk, pl.Series("source", sources, dtype=pl.String), frame
         elif gathered == "csv":
