@@ -29,7 +29,15 @@ from polars_materialize.formats import (
     numbers_of,
     recognise,
 )
-from polars_materialize.labels import EXTRAS, LABEL_SCHEMA, NUMERIC_EXTRAS, as_written, parse_scale
+from polars_materialize.labels import (
+    EXTRAS,
+    LABEL_SCHEMA,
+    NUMERIC_EXTRAS,
+    TEXT_EXTRAS,
+    as_written,
+    parse_scale,
+    with_scale,
+)
 from polars_materialize.options import LabelFile, LabelLike, list_entries
 from polars_materialize.stores import check_storage_options, local_folder
 from polars_materialize.tables import Dialect, File, Records, find, read_records
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from polars_materialize.formats import KeyNormalize
     from polars_materialize.stores import StorageOptions
 
 FILLED = (
@@ -93,7 +102,9 @@ def scan_labels(
         OptionError: If a scale or a pattern is not valid.
         TableError: If there is no such file; on collecting, if it is not of its format.
         KeyColumnError: On collecting, if a file has no key column.
-        LabelError: On collecting, if a spread or a number of ratings is no number.
+        LabelFileError: On collecting, if `auto` cannot tell the scale of a file.
+        LabelError: On collecting, if it cannot and rows with a key have no number, or if keys stand in two
+            columns whose names differ in case only.
 
     Example:
         >>> from pathlib import Path
@@ -144,7 +155,7 @@ def find_labels(
     for entry in entries:
         form = _named_format(entry)
         columns = entry.columns or form.columns
-        dialect = Dialect.of(form.text, columns)
+        dialect = Dialect.of(form.text, columns, TEXT_EXTRAS)
         files = find(entry.path, base_dir, dialect=dialect, storage_options=storage_options)
         found.append((_with_defaults(entry, form, defaults), files))
     return found
@@ -213,9 +224,15 @@ def check_label_format(form: LabelFormat) -> None:
         keys.check_regex(form.key_regex, option="key_regex")
 
 
-def read_labels(files: Sequence[tuple[LabelFile, Sequence[File]]]) -> pl.DataFrame:
-    """Reads label files now; see `scan_labels`."""
-    return pl.concat(_read_file(entry, file) for entry, found in files for file in found)
+def read_labels(
+    files: Sequence[tuple[LabelFile, Sequence[File]]], key_normalize: KeyNormalize | None = None
+) -> pl.DataFrame:
+    """Reads label files now; see `scan_labels`.
+
+    The scale of a file is decided here, from all its rows, whatever is left of them when they are joined.
+    """
+    read = (_read_file(entry, file) for entry, found in files for file in found)
+    return pl.concat(with_scale(rows, key_normalize) for rows in read)
 
 
 def _read_file(entry: LabelFile, file: File) -> pl.DataFrame:
@@ -330,7 +347,9 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
             extras[extra] = fields.first([fields.number(field) for field in found], pl.Float64())
             wrong += [_not_a_number(field, missing) for field in found]
         else:
-            extras[extra] = fields.first([fields.text(field) for field in found], pl.String())
+            wrong += [_not_text(field) for field in found if _is_no_text(field.dtype)]
+            texts = [fields.text(field) for field in found if not _is_no_text(field.dtype)]
+            extras[extra] = fields.first(texts, pl.String())
     others = [name for name in frame.columns if name != key and name.lower() == key.lower()]
     other_keys = [fields.text(fields.Field(name, pl.col(name), frame.schema[name])) for name in others]
     text, value, written = pl.lit(None, pl.String), pl.lit(None, pl.Float64), pl.lit("null")
@@ -363,7 +382,19 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
 
 def _not_a_number(field: fields.Field, missing: Sequence[str]) -> pl.Expr:
     """What is wrong with a field that holds text which is no number; null where nothing is."""
-    text = fields.stated(field)
+    if _is_no_text(field.dtype):
+        return _not_text(field, "a number")
+    text = fields.text(field)
     reason = pl.concat_str(pl.lit(f"{field.name} '"), text, pl.lit("' is no number"))
     says_something = text.is_not_null() & ~text.str.to_lowercase().is_in(missing)
     return pl.when(says_something & fields.number(field).is_null()).then(reason)
+
+
+def _is_no_text(dtype: pl.DataType) -> bool:
+    return dtype.is_nested() or dtype in (pl.Binary, pl.Object)
+
+
+def _not_text(field: fields.Field, expected: str = "text") -> pl.Expr:
+    """What is wrong with a field of lists, objects or bytes; null where there is none."""
+    found = "a list or an object" if field.dtype.is_nested() else str(field.dtype)
+    return pl.when(field.expr.is_not_null()).then(pl.lit(f"{field.name} is {found}; expected {expected}"))

@@ -1640,3 +1640,51 @@ def test_morsels_have_the_fewest_rows_that_a_writer_asks_for_and_then_what_they_
             seen.append(rows())
         assert (seen, rows()) == (["20000", "5000", "20000"], "777")
     assert rows() is None
+
+
+ROUNDED, HELD = "9007199254740993.0", "9007199254740992.0"
+
+
+@pytest.mark.parametrize("name", ["clip_id", "v"], ids=["key", "other"])
+@pytest.mark.parametrize("other", [HELD, "12345.0", "1"])
+def test_a_number_with_a_point_that_a_float_would_round_keeps_its_csv_column_as_text(name, other, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(f"{name},n\n{ROUNDED},1\n{other},2\n")
+
+    assert tables.scan_table(path).collect()[name].to_list() == [ROUNDED, other]
+
+
+def test_numbers_with_a_point_that_floats_hold_stay_numbers(tmp_path):
+    path = tmp_path / "t.csv"
+    largest = "340282346638528859811704183484516925440"
+    path.write_text(f"clip_id,v,w\n{HELD},{largest}.000000,1.2345678901234567e+17\n12345.0,0.5,2.5\n")
+
+    assert set(tables.scan_table(path).collect_schema().dtypes()) == {pl.Float64()}
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([ROUNDED, HELD], [ROUNDED, HELD]),
+        ([ROUNDED, "null"], [ROUNDED, None]),
+        ([ROUNDED, "1.50"], [ROUNDED, "1.50"]),
+        ([ROUNDED, '"x"', "9007199254740993"], [ROUNDED, "x", "9007199254740993"]),
+        ([ROUNDED, '["x"]'], [ROUNDED, '["x"]']),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+def test_a_json_number_with_a_point_that_a_float_would_round_is_text(suffix, values, texts, tmp_path):
+    rows = [f'{{"k": {value}, "o": {{"v": [{value}, 1.5]}}}}' for value in values]
+    text = f'{{"rows": [{", ".join(rows)}]}}' if suffix == "json" else "\n".join(rows)
+    (tmp_path / f"t.{suffix}").write_text(text)
+
+    assert tables.scan_table(tmp_path / f"t.{suffix}").collect()["k"].to_list() == texts
+
+
+def test_a_json_number_that_a_float_would_round_is_text_in_every_chunk_and_beside_nan(tmp_path):
+    lines = [f'{{"k": {n}.0}}\n' for n in range(30_000)]
+    (tmp_path / "t.jsonl").write_text("".join([*lines, f'{{"k": {ROUNDED}}}\n']))
+    (tmp_path / "t.json").write_text(f'{{"rows": [{{"k": {ROUNDED}, "n": NaN}}]}}')
+
+    assert tables.scan_table(tmp_path / "t.jsonl").collect()["k"].to_list()[-2:] == ["29999.0", ROUNDED]
+    assert tables.scan_table(tmp_path / "t.json").collect()["k"].to_list() == [ROUNDED]
