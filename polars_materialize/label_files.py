@@ -20,6 +20,7 @@ from polars_materialize.errors import (
     no_panics,
 )
 from polars_materialize.formats import (
+    UNNAMED,
     LabelFormat,
     check_columns,
     check_named,
@@ -284,7 +285,14 @@ def _key_and_mos(
             option="label_key_column",
             hint=lambda: ", or say the format (polars-materialize formats lists them)",
         )
-    except KeyColumnError:
+    except KeyColumnError as error:
+        form = entry.format
+        if isinstance(form, LabelFormat) and entry.key_column in form.key_column:
+            raise KeyColumnError(
+                f"{file.written}: no key column {listing(form.key_column)}{_as_expected_by(form)}; it has "
+                f"{listing(columns)}; say another format, or the key with key_column",
+                **error.fields,
+            ) from None
         # Without its MOS column a table is not known by its columns: then its key is not what is wrong.
         if mos is None and not entry.key_column and _format_of_key(columns) is not None:
             raise _no_mos(columns, entry, file) from None
@@ -316,17 +324,27 @@ def _mos_column(parts: Sequence[Records], entry: LabelFile) -> str | None:
 def _no_mos(columns: Sequence[str], entry: LabelFile, file: File) -> TableError:
     asked = entry.mos_column
     if asked:
-        own = entry.format.mos_column if isinstance(entry.format, LabelFormat) else []
-        names = listing(own if asked in own else [asked])
-        hint = did_you_mean(asked, columns)
+        form = entry.format if isinstance(entry.format, LabelFormat) else LabelFormat()
+        is_own = asked in form.mos_column
+        names = listing(form.mos_column if is_own else [asked]) + (_as_expected_by(form) if is_own else "")
+        hint = (
+            "; say another format, or the score with mos_column" if is_own else did_you_mean(asked, columns)
+        )
         return TableError(file.written, f"no MOS column {names}; it has {listing(columns)}{hint}")
-    form = _format_of_key(columns)
-    hint = f"; its key is that of {form.name}, where the MOS is in {listing(form.mos_column)}" if form else ""
+    known = _format_of_key(columns)
+    hint = (
+        f"; its key is that of {known.name}, where the MOS is in {listing(known.mos_column)}" if known else ""
+    )
     return TableError(
         file.written,
         f"no MOS column; it has {listing(columns)}; tried {' '.join(MOS_COLUMNS)}{hint}; name it with "
         "label_mos_column, or say the format (polars-materialize formats lists them)",
     )
+
+
+def _as_expected_by(form: LabelFormat) -> str:
+    """That it is a format which expects some columns; the user need not have named them."""
+    return f", which the format{'' if form.name == UNNAMED else f' {form.name!r}'} expects"
 
 
 def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str) -> pl.DataFrame:

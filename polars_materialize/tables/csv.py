@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import polars as pl
 
 from polars_materialize import warm
-from polars_materialize.errors import TableError, listing
+from polars_materialize.errors import TableError, counted, listing, other_separator
 from polars_materialize.names import LABEL_KEYS, SCORE_KEYS, refuse_patterns
 from polars_materialize.tables import csv_rows
 from polars_materialize.tables.dtypes import WITH_POINT, Profile, is_exact
@@ -306,11 +306,13 @@ def _first_fault(file: File, width: int, problem: str) -> TableError:
     """Finds the line that is at fault; pyarrow counts rows only in one thread."""
     with file.open() as stream, _text(stream) as text:
         reader = csv.reader(text, strict=True)
+        names: list[str] = []
         last = 0
         try:
             for row in reader:
+                names = names or row
                 if row and len(row) != width:
-                    found = f"expected {width} cells, found {len(row)}"
+                    found = f"expected {counted(width, 'cell')}, found {len(row)}{other_separator(names)}"
                     return TableError(file.written, found, line=last + 1)
                 last = reader.line_num
         except UnicodeDecodeError as wrong:
