@@ -205,7 +205,7 @@ def test_a_csv_with_other_separators_is_told_so(mark, tmp_path):
 
 
 def test_an_entry_of_another_kind_and_a_tuple_are_called_what_they_are():
-    with pytest.raises(errors.OptionError, match="^scale: a tuple; expected text, or None$"):
+    with pytest.raises(errors.OptionError, match=r"^scale: a tuple; expected text, or None$"):
         pm.LabelFile("m.csv", scale=(1, 5))
     with pytest.raises(errors.OptionError, match=r"^labels: a Sidecar; expected [^;]*$"):
         pm.scan_labels(pm.Sidecar("m.csv"))
