@@ -86,10 +86,9 @@ def check_fields(struct: msgspec.Struct) -> None:
         if name in PATHS and is_path(value) and not isinstance(value, str):
             value = os.fspath(value)
             msgspec.structs.force_setattr(struct, name, value)
-        elif isinstance(value, tuple):
-            value = list(value)
-            msgspec.structs.force_setattr(struct, name, value)
         check(name, value, kinds)
+        if isinstance(value, tuple):
+            msgspec.structs.force_setattr(struct, name, list(value))
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -159,7 +158,7 @@ def is_path(value: object) -> bool:
 
 def is_frame(value: object) -> bool:
     """Whether a value is a table, of whatever library: something that has columns."""
-    return hasattr(type(value), "columns")
+    return hasattr(type(value), "columns") and not isinstance(value, msgspec.Struct)
 
 
 def entry_of(struct: type[Any], value: Mapping[Any, Any], place: str) -> Any:

@@ -119,9 +119,25 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     Example:
         >>> did_you_mean("missing_polcy", ["missing_policy", "prefix"])
         "; did you mean 'missing_policy'?"
+        >>> did_you_mean("Clip_ID", ["id", "clip_id"])
+        "; did you mean 'clip_id'?"
     """
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    spelled = {name.lower(): name for name in reversed(list(known))}
+    near = difflib.get_close_matches(word.lower(), list(spelled)[::-1], n=1)
+    return f"; did you mean {spelled[near[0]]!r}?" if near else ""
+
+
+def other_separator(cells: Sequence[str]) -> str:
+    """A hint where the names of a CSV stand in one cell, with something else than commas between them.
+
+    Example:
+        >>> other_separator(["clip_id;mos"])
+        "; are its cells separated by ';'? Expected commas"
+        >>> other_separator(["clip_id", "mos;raw"])
+        ''
+    """
+    found = next((mark for mark in ";\t|" if len(cells) == 1 and mark in cells[0]), None)
+    return f"; are its cells separated by {found!r}? Expected commas" if found else ""
 
 
 class MaterializeError(ValueError):

@@ -17,6 +17,7 @@ import msgspec
 from polars_materialize import warm
 from polars_materialize.arguments import Checked
 from polars_materialize.errors import OptionError, did_you_mean, listing
+from polars_materialize.shown import Shown, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -128,7 +129,7 @@ class LabelFormat(_Format, frozen=True, kw_only=True, forbid_unknown_fields=True
     missing: list[str] = []
 
 
-class Formats(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Formats(Shown, msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The built-in formats by name, for sidecars and for label files.
 
     Attributes:
@@ -139,7 +140,28 @@ class Formats(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scores: dict[str, ScoreFormat]
     labels: dict[str, LabelFormat]
 
+    def __repr__(self) -> str:
+        """The names; all that is known of them would fill pages."""
+        return f"Formats(scores: {_names(self.scores)}; labels: {_names(self.labels)})"
 
+    def views(self) -> list[View]:
+        """A row a format."""
+        scores = [[form.name, form.tool, ", ".join(form.score_field)] for form in self.scores.values()]
+        labels = [[form.name, form.tool, ", ".join(form.mos_column)] for form in self.labels.values()]
+        return [
+            View(["scores"], "what scorers write", ["Format", "Written by", "Score"], scores),
+            View(["labels"], "what datasets publish", ["Format", "Published as", "MOS"], labels),
+        ]
+
+
+def _names(formats: Iterable[str]) -> str:
+    names = list(formats)
+    more = len(names) - NAMES
+    return " ".join(names[:NAMES]) + (f" and {more:,} more" if more > 0 else "")
+
+
+NAMES = 50
+"""How many formats of each kind a `repr` names."""
 UNNAMED = "(unnamed)"
 """What an audit calls a format of somebody's own that has no name."""
 Form = TypeVar("Form", ScoreFormat, LabelFormat)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import polars as pl
 
-from polars_materialize.errors import KeyColumnError, OptionError, did_you_mean, listing
+from polars_materialize.errors import KeyColumnError, OptionError, did_you_mean, listing, other_separator
 from polars_materialize.formats import KeyNormalize
 from polars_materialize.names import LABEL_KEYS, SCORE_KEYS
 
@@ -123,7 +123,8 @@ def infer_key_column(
         if asked in columns:
             return asked
         raise KeyColumnError(
-            f"{table}: no key column {asked!r}; it has {listing(columns)}{did_you_mean(asked, columns)}",
+            f"{table}: no key column {asked!r}; it has {listing(columns)}{did_you_mean(asked, columns)}"
+            f"{other_separator(columns)}",
             columns=list(columns),
             tried=[asked],
         )
@@ -136,7 +137,7 @@ def infer_key_column(
             return candidate
         if candidate in by_lower:
             return by_lower[candidate]
-    has = f"it has {listing(columns)}" if columns else "it has no columns"
+    has = f"it has {listing(columns)}{other_separator(columns)}" if columns else "it has no columns"
     raise KeyColumnError(
         f"{table}: no key column; {has}; tried {' '.join(tried)}; name it with {option}{hint()}",
         columns=list(columns),

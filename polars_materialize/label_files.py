@@ -20,6 +20,7 @@ from polars_materialize.errors import (
     no_panics,
 )
 from polars_materialize.formats import (
+    UNNAMED,
     LabelFormat,
     check_columns,
     check_named,
@@ -29,7 +30,15 @@ from polars_materialize.formats import (
     numbers_of,
     recognise,
 )
-from polars_materialize.labels import EXTRAS, LABEL_SCHEMA, NUMERIC_EXTRAS, as_written, parse_scale
+from polars_materialize.labels import (
+    EXTRAS,
+    LABEL_SCHEMA,
+    NUMERIC_EXTRAS,
+    TEXT_EXTRAS,
+    as_written,
+    parse_scale,
+    with_scale,
+)
 from polars_materialize.options import LabelFile, LabelLike, list_entries
 from polars_materialize.stores import check_storage_options, local_folder
 from polars_materialize.tables import Dialect, File, Records, find, read_records
@@ -39,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from polars_materialize.formats import KeyNormalize
     from polars_materialize.stores import StorageOptions
 
 FILLED = (
@@ -93,7 +103,9 @@ def scan_labels(
         OptionError: If a scale or a pattern is not valid.
         TableError: If there is no such file; on collecting, if it is not of its format.
         KeyColumnError: On collecting, if a file has no key column.
-        LabelError: On collecting, if a spread or a number of ratings is no number.
+        LabelFileError: On collecting, if `auto` cannot tell the scale of a file.
+        LabelError: On collecting, if it cannot and rows with a key have no number, or if keys stand in two
+            columns whose names differ in case only.
 
     Example:
         >>> from pathlib import Path
@@ -144,7 +156,7 @@ def find_labels(
     for entry in entries:
         form = _named_format(entry)
         columns = entry.columns or form.columns
-        dialect = Dialect.of(form.text, columns)
+        dialect = Dialect.of(form.text, columns, TEXT_EXTRAS)
         files = find(entry.path, base_dir, dialect=dialect, storage_options=storage_options)
         found.append((_with_defaults(entry, form, defaults), files))
     return found
@@ -213,9 +225,15 @@ def check_label_format(form: LabelFormat) -> None:
         keys.check_regex(form.key_regex, option="key_regex")
 
 
-def read_labels(files: Sequence[tuple[LabelFile, Sequence[File]]]) -> pl.DataFrame:
-    """Reads label files now; see `scan_labels`."""
-    return pl.concat(_read_file(entry, file) for entry, found in files for file in found)
+def read_labels(
+    files: Sequence[tuple[LabelFile, Sequence[File]]], key_normalize: KeyNormalize | None = None
+) -> pl.DataFrame:
+    """Reads label files now; see `scan_labels`.
+
+    The scale of a file is decided here, from all its rows, whatever is left of them when they are joined.
+    """
+    read = (_read_file(entry, file) for entry, found in files for file in found)
+    return pl.concat(with_scale(rows, key_normalize) for rows in read)
 
 
 def _read_file(entry: LabelFile, file: File) -> pl.DataFrame:
@@ -267,7 +285,14 @@ def _key_and_mos(
             option="label_key_column",
             hint=lambda: ", or say the format (polars-materialize formats lists them)",
         )
-    except KeyColumnError:
+    except KeyColumnError as error:
+        form = entry.format
+        if isinstance(form, LabelFormat) and entry.key_column in form.key_column:
+            raise KeyColumnError(
+                f"{file.written}: no key column {listing(form.key_column)}{_as_expected_by(form)}; it has "
+                f"{listing(columns)}; say another format, or the key with key_column",
+                **error.fields,
+            ) from None
         # Without its MOS column a table is not known by its columns: then its key is not what is wrong.
         if mos is None and not entry.key_column and _format_of_key(columns) is not None:
             raise _no_mos(columns, entry, file) from None
@@ -299,17 +324,27 @@ def _mos_column(parts: Sequence[Records], entry: LabelFile) -> str | None:
 def _no_mos(columns: Sequence[str], entry: LabelFile, file: File) -> TableError:
     asked = entry.mos_column
     if asked:
-        own = entry.format.mos_column if isinstance(entry.format, LabelFormat) else []
-        names = listing(own if asked in own else [asked])
-        hint = did_you_mean(asked, columns)
+        form = entry.format if isinstance(entry.format, LabelFormat) else LabelFormat()
+        is_own = asked in form.mos_column
+        names = listing(form.mos_column if is_own else [asked]) + (_as_expected_by(form) if is_own else "")
+        hint = (
+            "; say another format, or the score with mos_column" if is_own else did_you_mean(asked, columns)
+        )
         return TableError(file.written, f"no MOS column {names}; it has {listing(columns)}{hint}")
-    form = _format_of_key(columns)
-    hint = f"; its key is that of {form.name}, where the MOS is in {listing(form.mos_column)}" if form else ""
+    known = _format_of_key(columns)
+    hint = (
+        f"; its key is that of {known.name}, where the MOS is in {listing(known.mos_column)}" if known else ""
+    )
     return TableError(
         file.written,
         f"no MOS column; it has {listing(columns)}; tried {' '.join(MOS_COLUMNS)}{hint}; name it with "
         "label_mos_column, or say the format (polars-materialize formats lists them)",
     )
+
+
+def _as_expected_by(form: LabelFormat) -> str:
+    """That it is a format which expects some columns; the user need not have named them."""
+    return f", which the format{'' if form.name == UNNAMED else f' {form.name!r}'} expects"
 
 
 def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str) -> pl.DataFrame:
@@ -330,7 +365,9 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
             extras[extra] = fields.first([fields.number(field) for field in found], pl.Float64())
             wrong += [_not_a_number(field, missing) for field in found]
         else:
-            extras[extra] = fields.first([fields.text(field) for field in found], pl.String())
+            wrong += [_not_text(field) for field in found if _is_no_text(field.dtype)]
+            texts = [fields.text(field) for field in found if not _is_no_text(field.dtype)]
+            extras[extra] = fields.first(texts, pl.String())
     others = [name for name in frame.columns if name != key and name.lower() == key.lower()]
     other_keys = [fields.text(fields.Field(name, pl.col(name), frame.schema[name])) for name in others]
     text, value, written = pl.lit(None, pl.String), pl.lit(None, pl.Float64), pl.lit("null")
@@ -363,7 +400,19 @@ def _extract(records: Records, entry: LabelFile, file: File, key: str, mos: str)
 
 def _not_a_number(field: fields.Field, missing: Sequence[str]) -> pl.Expr:
     """What is wrong with a field that holds text which is no number; null where nothing is."""
-    text = fields.stated(field)
+    if _is_no_text(field.dtype):
+        return _not_text(field, "a number")
+    text = fields.text(field)
     reason = pl.concat_str(pl.lit(f"{field.name} '"), text, pl.lit("' is no number"))
     says_something = text.is_not_null() & ~text.str.to_lowercase().is_in(missing)
     return pl.when(says_something & fields.number(field).is_null()).then(reason)
+
+
+def _is_no_text(dtype: pl.DataType) -> bool:
+    return dtype.is_nested() or dtype in (pl.Binary, pl.Object)
+
+
+def _not_text(field: fields.Field, expected: str = "text") -> pl.Expr:
+    """What is wrong with a field of lists, objects or bytes; null where there is none."""
+    found = "a list or an object" if field.dtype.is_nested() else str(field.dtype)
+    return pl.when(field.expr.is_not_null()).then(pl.lit(f"{field.name} is {found}; expected {expected}"))

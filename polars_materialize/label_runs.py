@@ -152,7 +152,7 @@ def label_part(table: LabelTable, context: Context) -> Part[LabelPlan, LabelEvid
     found = find_labels(entries, _label_defaults(table), context.base_dir, context.storage_options)
 
     def plan(schema: pl.Schema) -> LabelPlan:
-        labels = context.read(found, lambda: read_labels(found))
+        labels = context.read(found, lambda: read_labels(found, table.key_normalize), table.key_normalize)
         return plan_labels(
             schema, labels, table, table=table.features, rows=partial(context.rows, table.features)
         )

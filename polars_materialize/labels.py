@@ -7,6 +7,7 @@ their own; here every label comes out on 1 to 5 (`mos`) and on 0 to 100 (`mos_ra
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +41,15 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 }
 """What is copied along where a label file has it: the new column, and the names it goes by."""
 NUMERIC_EXTRAS = ("mos_n_ratings", "mos_std_dev")
+TEXT_EXTRAS = tuple(name for name in EXTRAS if name not in NUMERIC_EXTRAS)
 SAME = 1e-6
 """Two scores (on 1 to 5) of one key that differ by no more are the same label."""
 RAW_COLUMN = "mos_raw_0_100"
 """A MOS column of this name is on 0 to 100, whatever its values are."""
 FIVE, HUNDRED = (1.0, 5.0), (0.0, 100.0)
 """The two scales that `auto` knows."""
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""An end of a scale; `float` takes `1_00` and digits of other scripts, too."""
 CLEARLY_HUNDRED = 10
 """Only a largest value above this shows that a file is on 0 to 100."""
 CHOICES = ["source", "scale", "key_column", "key_normalize", "key_regex", "mos_column", "format"]
@@ -85,12 +89,10 @@ def parse_scale(scale: str, *, option: str = "label_scale") -> tuple[float, floa
     """
     if scale == "auto":
         return None
-    low_text, colon, high_text = scale.partition(":")
-    try:
-        low, high = float(low_text), float(high_text)
-    except ValueError:
-        low = high = math.nan
-    if not colon or not (math.isfinite(low) and math.isfinite(high) and low < high):
+    ends = [end.strip(" ") for end in scale.split(":")]
+    low, high = map(float, ends) if len(ends) == 2 and all(map(NUMBER.fullmatch, ends)) else (math.nan,) * 2
+    # Of a scale that is wider than any number no share can be computed.
+    if not (math.isfinite(high - low) and low < high):
         raise OptionError(f"{option}: {scale!r}; expected auto, or LOW:HIGH such as 1:5", option=option)
     return low, high
 
@@ -120,6 +122,13 @@ def complete_labels(labels: pl.DataFrame) -> pl.DataFrame:
         dtype = given.schema[name]
         if not (dtype.is_numeric() or dtype in (pl.String, pl.Null)):
             raise OptionError(f"labels: {name} is {dtype}; expected numbers", option="labels")
+    for name in (own for own in given.columns if LABEL_SCHEMA.get(own) == pl.String() and own != "key"):
+        dtype = given.schema[name]
+        if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
+            raise OptionError(f"labels: {name} is {dtype}; expected text", option="labels")
+    missing = given.schema.get("missing", pl.Null())
+    if missing not in (pl.Boolean(), pl.Null()):
+        raise OptionError(f"labels: missing is {missing}; expected True or False", option="labels")
     score = fields.Field("value", pl.col("value"), given.schema["value"])
     row = pl.int_range(pl.len()).cast(pl.String)
     defaults: dict[str, pl.Expr] = {
@@ -192,10 +201,7 @@ def key_labels(labels: pl.DataFrame, key_normalize: KeyNormalize) -> KeyedLabels
                 )
             )
     every = pl.concat(parts)
-    rows = every.filter(pl.col("key").is_not_null() & ~pl.col("missing"))
-    problems = rows.filter(pl.col("reason").is_not_null())
-    if not problems.is_empty():
-        raise LabelError(problems.head(LISTED).select("place", "reason").rows(), problems.height)
+    rows = _refuse_problems(every)
     if unclear:
         raise unclear[0]
     if rows.is_empty():
@@ -209,12 +215,46 @@ def key_labels(labels: pl.DataFrame, key_normalize: KeyNormalize) -> KeyedLabels
     )
 
 
+def _refuse_problems(every: pl.DataFrame) -> pl.DataFrame:
+    """The rows that have a key and are not missing, if nothing is wrong with them."""
+    rows = every.filter(pl.col("key").is_not_null() & ~pl.col("missing"))
+    problems = rows.filter(pl.col("reason").is_not_null())
+    if not problems.is_empty():
+        raise LabelError(problems.head(LISTED).select("place", "reason").rows(), problems.height)
+    return rows
+
+
 def _with_keys(file: pl.DataFrame, key_normalize: KeyNormalize) -> pl.DataFrame:
     """One file's rows with their normalised `key`, and what it was made of as `text`."""
+    return file.with_columns(text="key", key=_key(file, key_normalize))
+
+
+def _key(file: pl.DataFrame, key_normalize: KeyNormalize) -> pl.Expr:
+    """The normalised key of one file's rows."""
     column, own, regex = file.select(KEY_RULE).row(0) if file.height else (None, None, None)
     rule = keys.resolve_normalize(own or key_normalize, column or "")
-    key = keys.extract_key(keys.normalize_key(pl.col("key"), rule), regex, option="label_key_regex")
-    return file.with_columns(text="key", key=key)
+    return keys.extract_key(keys.normalize_key(pl.col("key"), rule), regex, option="label_key_regex")
+
+
+def with_scale(file: pl.DataFrame, key_normalize: KeyNormalize | None) -> pl.DataFrame:
+    """One file's rows, all that were read in one way, with the scale that `auto` finds in them.
+
+    Args:
+        file: The rows.
+        key_normalize: How their keys will be normalised. If that is not known yet, rows have a say that have
+            a key under any rule.
+
+    Raises:
+        LabelFileError: If the scale is not plain.
+        LabelError: If it is not, and there are rows with a key but without a number.
+    """
+    rules = keys.KEY_NORMALIZE if key_normalize is None else [key_normalize]
+    keyed = file.with_columns(key=pl.coalesce(_key(file, rule) for rule in rules))
+    ends = _scale_of(keyed)
+    if isinstance(ends, LabelFileError):
+        _refuse_problems(_scaled(keyed, None))
+        raise ends
+    return file if ends is None else file.with_columns(scale=pl.lit(_text_of(ends)))
 
 
 def _scale_of(keyed: pl.DataFrame) -> tuple[float, float] | LabelFileError | None:
@@ -299,10 +339,11 @@ def _why_none(every: pl.DataFrame, sources: Sequence[LabelSource]) -> str:
     ]
     where = listing((source.path for source in sources), limit=1) or "the frame of labels"
     columns = listing(dict.fromkeys(source.key_column for source in sources))
+    columns = f"; the key is in {columns}" if columns else ""
     text = f"no label in {where}: {counted(every.height, 'row')}"
     text += "".join(f", {count:,} {what}" for count, what in counts if count)
     text += f" (such as {unmatched.item(0, 'text')!r})" if unmatched.height else ""
-    return f"{text}; the key is in {columns}; expected at least one row with a key and a MOS"
+    return f"{text}{columns}; expected at least one row with a key and a MOS"
 
 
 def _refuse_conflicts(rows: pl.DataFrame) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from polars_materialize.errors import counted
-from polars_materialize.shown import Shown, View, shortened
+from polars_materialize.shown import ITEMS, Shown, View, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -454,8 +454,13 @@ class BatchReport(Shown, msgspec.Struct, frozen=True, kw_only=True):
     run_provenance: dict[str, Any]
 
     def __repr__(self) -> str:
-        """Its counts; all of it would fill pages."""
-        return f"BatchReport(schema={self.schema!r}, status={self.status!r}, summary={self.summary})"
+        """Its counts, and the first tables that failed; all of it would fill pages."""
+        text = f"BatchReport(schema={self.schema!r}, status={self.status!r}, summary={self.summary}"
+        failed = [entry for entry in self.tables if entry["status"] == "error"]
+        errors = {entry["id"]: shortened(entry.get("error", "")) for entry in failed[:ITEMS]}
+        more = len(failed) - len(errors)
+        text += f", errors={errors}" if errors else ""
+        return f"{text}{f' and {more:,} more' if more else ''})"
 
     def views(self) -> list[View]:
         """A row a table: those that failed first."""

@@ -180,3 +180,32 @@ def test_listing(items, options, text):
 def test_did_you_mean():
     assert "'missing_policy'" in errors.did_you_mean("missing_polcy", ["prefix", "missing_policy"])
     assert errors.did_you_mean("zzz", ["prefix"]) == ""
+
+
+@pytest.mark.parametrize(("word", "near"), [("Clip_ID", "clip_id"), ("CLIP", "Clip"), ("MOS", None)])
+def test_a_name_in_another_case_is_what_is_meant(word, near):
+    assert errors.did_you_mean(word, ["clip_id", "Clip"]) == (f"; did you mean {near!r}?" if near else "")
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_csv_with_other_separators_is_told_so(mark, tmp_path):
+    (tmp_path / "a.csv").write_text(f"clip_id{mark}mos\na{mark}3\n")
+    (tmp_path / "b.csv").write_text(f"clip_id{mark}mos\na{mark}3,5\n")
+    frame = pl.DataFrame({"clip_id": ["a"]})
+
+    said = f"separated by {mark!r}"
+    with pytest.raises(errors.TableError) as ragged:
+        pm.scan_table(tmp_path / "b.csv").collect()
+    assert "b.csv:2: expected 1 cell, found 2; are its cells" in str(ragged.value)
+    assert said in str(ragged.value)
+    for key in (None, "clip_id"):
+        with pytest.raises(errors.KeyColumnError) as caught:
+            pm.join_labels(frame, pm.scan_labels(tmp_path / "a.csv", label_key_column=key))
+        assert said in str(caught.value)
+
+
+def test_an_entry_of_another_kind_and_a_tuple_are_called_what_they_are():
+    with pytest.raises(errors.OptionError, match=r"^scale: a tuple; expected text, or None$"):
+        pm.LabelFile("m.csv", scale=(1, 5))
+    with pytest.raises(errors.OptionError, match=r"^labels: a Sidecar; expected [^;]*$"):
+        pm.scan_labels(pm.Sidecar("m.csv"))

@@ -345,6 +345,24 @@ CASES = {
         [1.0],
         {"min_match_rate": 0},
     ),
+    "format-of-another-key": Case(
+        {"clip_id": ["a"]},
+        {"l.jsonl": labels("a")},
+        [pm.LabelFile("l.jsonl", format="konvid-1k")],
+        "which the format 'konvid-1k' expects; it has 'clip_id', 'mos'; say another format, or the key "
+        "with key_column",
+        {"entries": [pm.LabelFile("l.jsonl", format="konvid-1k", key_column="clip_id")]},
+        [1.0],
+    ),
+    "format-of-another-score": Case(
+        {"clip_id": ["1"]},
+        {"l.jsonl": [{"flickr_id": "1", "j": 3}]},
+        [pm.LabelFile("l.jsonl", format="konvid-1k")],
+        "which the format 'konvid-1k' expects; it has 'flickr_id', 'j'; say another format, or the score "
+        "with mos_column",
+        {"entries": [pm.LabelFile("l.jsonl", format="konvid-1k", mos_column="j")]},
+        [3.0],
+    ),
     "labels-folding-is-meant": Case(
         {"clip_id": ["x"]},
         {"l.jsonl": [{"clip_id": "x", "mos": 3}, {"clip_id": "./x", "mos": 3}]},

@@ -606,7 +606,11 @@ def test_stated_scales_are_linear(scale, value, mos, raw, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "scale", ["1", "5:1", "1:1", "a:b", "1:inf", "nan:5", "1:5:9", ":", "", "1-5", "Auto"]
+    "scale",
+    [
+        *("1", "5:1", "1:1", "a:b", "1:inf", "nan:5", "1:5:9", ":", "", "1-5", "Auto"),
+        *("-1e308:1e308", "0:1_00", "\uff10:\uff15", "0:\u0661\u0660", "0:0x10", "0:\u2009100", "0:1e999"),
+    ],
 )
 def test_a_scale_that_is_none_is_refused_before_any_file_is_found(scale, tmp_path):
     with pytest.raises(errors.OptionError, match="label_scale"):
@@ -740,9 +744,52 @@ def test_auto_of_an_entry_and_of_a_recognised_table_is_as_strict(entry, name, tm
     path = write(tmp_path, "l.csv", f"{key},mos\n1,1.2\n2,5.3\n3,3\n")
     labels = pm.scan_labels(pm.LabelFile(str(path), **entry))
 
-    assert labels.collect()["format"].unique().to_list() == [name]
     with pytest.raises(errors.LabelFileError, match=r"5\.3 at .*:3"):
         pm.join_labels(pl.LazyFrame({"key": ["1"]}), labels, min_match_rate=0)
+    write(tmp_path, "l.csv", f"{key},mos\n1,1.2\n2,4.3\n3,3\n")
+    assert labels.select("format", "scale").unique().collect().rows() == [(name, "1:5")]
+
+
+HUNDRED = "clip_id,mos\na,3.9\nb,2.5\nc,80\nd,55\n"
+
+
+def test_rows_left_out_of_a_scanned_file_do_not_change_its_scale(tmp_path):
+    labels = pm.scan_labels(write(tmp_path, "l.csv", HUNDRED))
+
+    few = labels.filter(pl.col("key").is_in(["a", "b"]))
+
+    assert labels.select("scale").unique().collect().item() == "0:100"
+    result = pm.join_labels(pl.DataFrame({"clip_id": ["a", "b"]}), few)
+    assert result["mos"].to_list() == pytest.approx([1.156, 1.1])
+    write(tmp_path, "l.csv", "clip_id,mos\na,2\nb,7\n")
+    with pytest.raises(errors.LabelFileError, match="cannot tell the scale of 'mos', which goes from 2 "):
+        pm.join_labels(pl.DataFrame({"clip_id": ["a"]}), labels.filter(pl.col("key") == "a"))
+
+
+def test_rows_that_a_pattern_leaves_without_a_key_have_no_say_in_what_a_scan_decides(tmp_path):
+    path = write(tmp_path, "l.csv", "clip_id,mos\nx/a1,3.9\nx/b1,2.5\ny,7\n")
+
+    labels = pm.scan_labels(path, label_key_regex="^[ab]1$")
+
+    result = pm.join_labels(pl.DataFrame({"clip_id": ["a1"]}), labels, key_normalize="basename")
+    assert result["mos"].to_list() == [3.9]
+
+
+def test_files_of_one_name_in_two_folders_have_a_scale_each(tmp_path):
+    write(tmp_path, "A/l.csv", HUNDRED)
+    write(tmp_path, "B/l.csv", "clip_id,mos\ne,3.9\nf,2.5\n")
+    both = pl.concat(pm.scan_labels("l.csv", base_dir=tmp_path / folder) for folder in "AB")
+
+    result = pm.join_labels(pl.DataFrame({"clip_id": ["a", "e"]}), both)
+
+    assert result["mos"].to_list() == pytest.approx([1.156, 3.9])
+
+
+def test_rows_without_a_number_are_named_before_a_scale_that_a_scan_cannot_tell(tmp_path):
+    labels = pm.scan_labels(write(tmp_path, "l.csv", "clip_id,mos\na,2\nb,7\nc,bad\n"))
+
+    with pytest.raises(errors.LabelError, match=r"l\.csv:4: mos 'bad' is no finite number"):
+        labels.collect()
 
 
 def test_a_named_format_brings_its_scale_and_a_scale_that_is_said_wins(tmp_path):
@@ -1128,6 +1175,65 @@ def test_rows_of_a_frame_may_be_of_several_files_and_scales():
     )
 
     assert of_frame(labels, ["a", "b", "c", "d"])["mos_raw_0_100"].to_list() == [50.0, 3.0, 80.0, 50.0]
+
+
+EXTRA_TEXTS = {
+    "l.csv": "key,mos,Corpus_Version,split,corpus\na,3,2.10,TRUE,1e3\nb,4,1.10,true,007\n",
+    "l.jsonl": '{"key":"a","mos":3,"Corpus_Version":2.10,"split":"TRUE","corpus":1e3}\n'
+    '{"key":"b","mos":4,"Corpus_Version" : 1.10,"split":true,"corpus":"007"}\n',
+    "l.json": '[{"key":"a","mos":3,"Corpus_Version":2.10,"split":"TRUE","corpus":1e3, "x": NaN},\n'
+    '{"key":"b","mos":4,"Corpus_Version"\n:\n1.10,"split":true,"corpus":"007"}]',
+}
+
+
+@pytest.mark.parametrize("name", EXTRA_TEXTS)
+def test_extras_that_are_text_are_so_as_they_are_written(name, tmp_path):
+    path = write(tmp_path, name, EXTRA_TEXTS[name])
+
+    result = pm.join_labels(pl.DataFrame({"key": ["a", "b"]}), pm.scan_labels(path))
+
+    assert result.select("corpus_version", "split", "corpus").rows() == [
+        ("2.10", "TRUE", "1e3"),
+        ("1.10", "true", "007"),
+    ]
+
+
+def test_columns_without_a_header_are_text_by_their_names_too(tmp_path):
+    path = write(tmp_path, "l.txt", "a,3,2.10\na,3,2.1\n")
+    labels = pm.scan_labels(pm.LabelFile(str(path), columns=["key", "mos", "corpus_version"]))
+
+    with pytest.raises(errors.DuplicateKeyError, match=r"corpus_version '2\.10' at .*but .* '2\.1' at"):
+        pm.join_labels(pl.DataFrame({"key": ["a"]}), labels)
+
+
+@pytest.mark.parametrize("name", ["split", "corpus", "corpus_version", "n_ratings", "stddev"])
+@pytest.mark.parametrize("value", [["x"], {"x": 1}], ids=["list", "object"])
+def test_extras_that_are_lists_or_objects_are_refused(name, value, tmp_path):
+    rows = [{"key": "a", "mos": 3, name: "1"}, {"key": "b", "mos": 4, name: value}]
+    path = write(tmp_path, "l.jsonl", rows)
+    wanted = "a number" if name in ("n_ratings", "stddev") else "text"
+
+    with pytest.raises(
+        errors.LabelError, match=rf"l\.jsonl:2: {name} is a list or an object; expected {wanted}"
+    ):
+        pm.join_labels(pl.DataFrame({"key": ["a"]}), pm.scan_labels(path))
+
+
+@pytest.mark.parametrize("value", [["x"], {"x": 1}, b"x"], ids=["list", "object", "bytes"])
+@pytest.mark.parametrize("name", ["split", "corpus", "scale", "place", "format", "source", "missing"])
+def test_columns_of_a_frame_that_are_no_text_are_refused_in_plain_words(name, value):
+    labels = pl.DataFrame({"key": ["a"], "mos": [3.0], name: [value]})
+
+    expected = "True or False" if name == "missing" else "text"
+    with pytest.raises(errors.OptionError, match=rf"^labels: {name} is \w+.*; expected {expected}$"):
+        of_frame(labels, ["a"])
+
+
+def test_an_empty_frame_of_labels_names_no_column():
+    labels = pl.DataFrame(schema={"key": pl.String, "mos": pl.Float64})
+
+    with pytest.raises(errors.LabelFileError, match="0 rows; expected at least one row with a key"):
+        of_frame(labels, ["a"])
 
 
 # --- the match rate -----------------------------------------------------------------------------------

@@ -229,3 +229,29 @@ def test_long_lines_say_how_much_is_left_out():
 
 def test_what_cannot_be_seen_is_spelled_in_markdown():
     assert escape("a\u202eb\u200bc\x00") == r"a\\u202eb\\u200bc\\x00"
+
+
+def test_formats_are_shown_by_name_and_in_a_notebook_as_tables():
+    formats = pm.list_formats()
+
+    assert len(repr(formats)) < 1_500
+    assert all(f" {name}" in repr(formats) for name in [*formats.scores, *formats.labels])
+    page = formats._repr_html_()
+    assert page.count("<table>") == 2
+    assert "<td>live-vqc</td>" in page or "more" in page
+
+
+def test_a_batch_names_the_first_tables_that_failed():
+    entries = [{"id": f"t{n}", "status": "error", "error": f"no such file {n}"} for n in range(5)]
+    report = BatchReport(
+        schema="s",
+        status="failed",
+        manifest="m.json",
+        summary={"tables": 6, "failed_tables": 5},
+        tables=[{"id": "good", "status": "ok"}, *entries],
+        run_provenance={},
+    )
+
+    assert "'t0': 'no such file 0'" in repr(report)
+    assert repr(report).endswith("'t2': 'no such file 2'} and 2 more)")
+    assert "good" not in repr(report)

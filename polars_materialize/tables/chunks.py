@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -14,7 +15,8 @@ import polars as pl
 from polars_materialize import warm
 from polars_materialize.errors import TableError
 from polars_materialize.tables import xml
-from polars_materialize.tables.json_text import DEEPEST, RepeatedFieldError, loads
+from polars_materialize.tables.dtypes import WITH_POINT, is_exact
+from polars_materialize.tables.json_text import DEEPEST, RepeatedFieldError, loads, numbers_as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -96,7 +98,7 @@ def read_lines(file: File) -> Iterator[Chunk]:
         bom = start == BOM
         data = (b"" if bom else start) + _read_to_line_end(stream, size)
         while data:
-            chunk = Chunk(data, file.written, first_line, bom=bom)
+            chunk = Chunk(numbers_as_text(data, file.dialect.texts), file.written, first_line, bom=bom)
             yield chunk
             first_line += chunk.line_ends
             data = _read_to_line_end(stream, CHUNK_BYTES)
@@ -162,7 +164,7 @@ def read_documents(
 def _line_rows(file: File) -> Iterator[tuple[str, bytes]]:
     """The lines of a small file that are not blank, each with its place."""
     with file.open() as stream:
-        data = stream.read().removeprefix(BOM)
+        data = numbers_as_text(stream.read().removeprefix(BOM), file.dialect.texts)
     if not data:
         raise TableError(file.written, EMPTY)
     for number, line in enumerate(data.split(b"\n"), start=1):
@@ -174,7 +176,7 @@ def _document_rows(
     file: File, wrappers: Sequence[str], *, single: bool, beside: Beside
 ) -> Iterator[tuple[str, bytes]]:
     with file.open() as stream:
-        data = stream.read().removeprefix(BOM)
+        data = numbers_as_text(stream.read().removeprefix(BOM), file.dialect.texts)
     if not data or data.isspace():
         raise TableError(file.written, f"the file is empty; expected {file.format.upper()}")
     if file.format == "xml":
@@ -252,13 +254,20 @@ def _decode_document(data: bytes, file: File, *, several: bool) -> tuple[object,
         document = _decode_raw(data)
         return document, bytes
     try:  # Python's own decoder takes the NaN that Python's own encoder writes
-        return loads(data), lambda row: json.dumps(row).encode()
+        return loads(data, parse_float=_number), lambda row: json.dumps(row).encode()
     except RepeatedFieldError as error:
         raise TableError(file.written, str(error)) from None
     except (ValueError, RecursionError) as error:
         if several and isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
             return _split_documents(data, file), bytes
         raise _not_json(file, error, data) from None
+
+
+def _number(text: str) -> float | str:
+    """A number; as text if it is one of many digits that a float would round."""
+    value = float(text)
+    is_rounded = abs(value) >= 2.0**53 and re.match(WITH_POINT, text) and not is_exact(text)
+    return text if is_rounded else value
 
 
 def _refuse_repeated(data: bytes, rows: object, file: File) -> None:

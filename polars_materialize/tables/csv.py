@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import polars as pl
 
 from polars_materialize import warm
-from polars_materialize.errors import TableError, listing
+from polars_materialize.errors import TableError, counted, listing, other_separator
 from polars_materialize.names import LABEL_KEYS, SCORE_KEYS, refuse_patterns
 from polars_materialize.tables import csv_rows
-from polars_materialize.tables.dtypes import Profile
+from polars_materialize.tables.dtypes import WITH_POINT, Profile, is_exact
 from polars_materialize.tables.files import PLAIN
 from polars_materialize.tables.parallel import in_order
 
@@ -91,7 +91,7 @@ def infer(file: File, key_columns: Sequence[str] = ()) -> Profile:
         TableError: If the file is not CSV of one shape; names the line.
     """
     names = header(file)
-    schema = _Schema(names, key_columns)
+    schema = _Schema(names, key_columns, file.dialect.texts)
     rows, seen = 0, Profile()
     for frame in read_text(file, names, names):
         rows += frame.height
@@ -259,7 +259,7 @@ def _read_gathered(some: Gathered, data: bytes, key_columns: Sequence[str]) -> G
         return some
     if text.height != sum(some.rows):
         return some
-    schema = _Schema(names, key_columns)
+    schema = _Schema(names, key_columns, file.dialect.texts)
     schema.add(text)
     if not schema.is_of_each_file(text, some.rows):
         return some
@@ -316,11 +316,13 @@ def _first_fault(file: File, width: int, problem: str) -> TableError:
     """Finds the line that is at fault; pyarrow counts rows only in one thread."""
     with file.open() as stream, _text(stream) as text:
         reader = csv.reader(text, strict=True)
+        names: list[str] = []
         last = 0
         try:
             for row in reader:
+                names = names or row
                 if row and len(row) != width:
-                    found = f"expected {width} cells, found {len(row)}"
+                    found = f"expected {counted(width, 'cell')}, found {len(row)}{other_separator(names)}"
                     return TableError(file.written, found, line=last + 1)
                 last = reader.line_num
         except UnicodeDecodeError as wrong:
@@ -344,9 +346,12 @@ def _where_not_utf8(file: File, wrong: UnicodeDecodeError) -> TableError:
 class _Schema:
     """What the columns of a table can still be, judged batch by batch."""
 
-    def __init__(self, names: Sequence[str], key_columns: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], key_columns: Sequence[str], texts: Sequence[str]) -> None:
         keys = {*SCORE_KEYS, *LABEL_KEYS, *(name.lower() for name in key_columns)}
-        self.columns = {name: _Column(is_key=name.strip().lower() in keys) for name in names}
+        self.columns = {
+            name: _Column(is_key=name.strip().lower() in keys, is_text=name.strip().lower() in texts)
+            for name in names
+        }
 
     def add(self, cells: pl.DataFrame) -> None:
         for name, column in self.columns.items():
@@ -374,11 +379,11 @@ class _Schema:
 class _Column:
     """What a column of cells can still be, judged batch by batch."""
 
-    def __init__(self, *, is_key: bool) -> None:
+    def __init__(self, *, is_key: bool, is_text: bool) -> None:
         self.is_key = is_key
         self.seen = False
-        self.boolean = True
-        self.number = True
+        self.boolean = not is_text
+        self.number = not is_text
         self.integer = True
         self.exact = True  # as Float64
         self.low = 0
@@ -390,7 +395,7 @@ class _Column:
             return
         if self.boolean and not cells.is_in(BOOLEANS).all():
             self.boolean = False
-            self.number = not self.seen
+            self.number &= not self.seen
         self.seen = True
         if self.number and not self.boolean:
             self._add_numbers(cells)
@@ -413,6 +418,7 @@ class _Column:
         wide = numbers.is_finite() & (numbers.abs() >= 2.0**53)
         if wide.any():
             self._add_wide(cells.filter(wide & ~cells.str.contains("[^0-9-]")))
+            self._add_wide_with_point(cells.filter(wide & cells.str.contains(WITH_POINT)))
 
     def _add_wide(self, cells: pl.Series) -> None:
         integers = cells.cast(pl.Int128, strict=False)
@@ -422,6 +428,12 @@ class _Column:
             self.exact &= bool((integers.cast(pl.Float64).cast(pl.Int128) == integers).all())
             self.low = min(self.low, int(integers.min()))  # type: ignore[arg-type]
             self.high = max(self.high, int(integers.max()))  # type: ignore[arg-type]
+
+    def _add_wide_with_point(self, cells: pl.Series) -> None:
+        """Such as `9007199254740993.0`, an id of a column that was nullable once."""
+        integers = cells.str.extract(r"^(-?[0-9]+)\.0*$").cast(pl.Int128, strict=False)
+        if self.exact and not (integers.cast(pl.Float64).cast(pl.Int128) == integers).fill_null(False).all():
+            self.exact = all(is_exact(cell) for cell in cells)
 
     def dtype(self) -> pl.DataType:
         if not self.seen:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import polars as pl
 
@@ -22,6 +23,9 @@ ITEM = "[]"
 
 NESTED = "a list or an object"
 """How an error shows one."""
+
+WITH_POINT = r"^-?[0-9]+\.[0-9]*$"
+"""A number with a point and without an exponent; one with an exponent is shortened in any case."""
 
 INTEGERS = (pl.Int64(), pl.UInt64())
 
@@ -106,6 +110,16 @@ def with_leaves(dtype: pl.DataType, new: Mapping[Path, pl.DataType], path: Path 
     return new.get(path, dtype)
 
 
+def is_exact(number: str) -> bool:
+    """Whether Float64 holds a number as it is written, to the last digit.
+
+    Example:
+        >>> is_exact("9007199254740992.0"), is_exact("9007199254740993.0")
+        (True, False)
+    """
+    return Decimal(number) == Decimal(float(number))
+
+
 def leaf_values(frame: pl.DataFrame, path: Path) -> pl.Series:
     """All values of one leaf of one column, lists flattened; `path` begins with the column."""
     values = frame.get_column(path[0])
@@ -128,7 +142,7 @@ class Profile:
         schema: The united dtypes.
         inexact: Leaves with an integer that Float64 does not hold.
         negative: Leaves with an integer below zero, which UInt64 does not hold.
-        nested: Where lists and objects have been seen.
+        nested: Where lists and objects have been seen, or a number with a point that Float64 rounds.
         plain: Whether Polars' own scan reads the same values from the file, given the schema.
         held: The distinct values, as text, of columns that the file's folders say, too.
     """
@@ -177,7 +191,7 @@ class Profile:
         self.plain &= other.plain
 
     def mixed(self) -> frozenset[Path]:
-        """Where lists and objects stand beside other values, and so become JSON text."""
+        """Where lists and objects stand beside other values, and so become JSON text; and numbers as well."""
         schema = self.result()
         texts = {
             path for name in schema for path, leaf in leaves(schema[name], (name,)) if leaf == pl.String()

@@ -53,19 +53,27 @@ class Dialect:
         columns: The names of a CSV's columns, if it has no header.
         trimmed: Whether blanks around a CSV's names and cells are taken away, and a comma at their end.
         evidence: Whether they are evidence, which may be XML, and whose format may be named.
+        texts: The columns that are text as it is written, even of digits; in lower case.
     """
 
     format: Format | None = None
     columns: tuple[str, ...] | None = None
     trimmed: bool = False
     evidence: bool = False
+    texts: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, text: Literal["auto", "csv", "json", "xml"], columns: Sequence[str] | None) -> Dialect:
+    def of(
+        cls,
+        text: Literal["auto", "csv", "json", "xml"],
+        columns: Sequence[str] | None,
+        texts: Sequence[str] = (),
+    ) -> Dialect:
         """What a format of evidence says of the text of its files."""
         if columns is not None:
-            return cls("csv", tuple(columns), trimmed=True, evidence=True)
-        return cls(None if text == "auto" else text, trimmed=text == "csv", evidence=True)
+            return cls("csv", tuple(columns), trimmed=True, evidence=True, texts=tuple(texts))
+        form = None if text == "auto" else text
+        return cls(form, trimmed=text == "csv", evidence=True, texts=tuple(texts))
 
 
 PLAIN = Dialect()

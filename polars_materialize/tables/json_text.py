@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 DEEPEST = 64
 """How many lists and objects may be within one another; Polars and Python fail at a few hundred."""
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 ALIKE = bytes.maketrans(b"{}", b"[]")
+NUMBER = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
 STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
@@ -17,8 +21,12 @@ class RepeatedFieldError(Exception):
     """An object of JSON has a field twice."""
 
 
-def loads(text: bytes) -> object:
+def loads(text: bytes, *, parse_float: Callable[[str], object] | None = None) -> object:
     """A JSON value.
+
+    Args:
+        text: The JSON text.
+        parse_float: What makes something of a number with a point or an exponent; else `float`.
 
     Raises:
         ValueError: If it is none, or not UTF-8: Python would take the surrogates of CESU-8 for text.
@@ -28,7 +36,22 @@ def loads(text: bytes) -> object:
         >>> loads(b'{"a": [NaN]}')
         {'a': [nan]}
     """
-    return json.loads(text.decode(), object_pairs_hook=_refuse_twice)
+    return json.loads(text.decode(), object_pairs_hook=_refuse_twice, parse_float=parse_float)
+
+
+def numbers_as_text(data: bytes, names: Sequence[str]) -> bytes:
+    """Quotes the numbers of some fields, whatever the case of their names, so that they are read as written.
+
+    Example:
+        >>> numbers_as_text(b'{"Split": 2.10, "mos": 3.50}', ["split"])
+        b'{"Split": "2.10", "mos": 3.50}'
+    """
+    if not names:
+        return data
+    # No string holds a quote without a backslash before it, so what begins with one is a name.
+    some = "|".join(map(re.escape, names)).encode()
+    field = re.compile(rb'(?<!\\)("(?:' + some + rb')"\s*:\s*)(' + NUMBER + rb")(?=\s*[,}])", re.IGNORECASE)
+    return field.sub(rb'\1"\2"', data)
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 NOT_JSON_TOKEN = re.compile(rb"-?Infinity|NaN")
+LONG = "^-?[0-9]{16,}$"
+"""What text looks like that may have been a number of many digits."""
 STRING = re.compile(rb'("(?:[^"\\]|\\.)*")')
 
 
@@ -75,13 +77,14 @@ def infer(chunk: Chunk, profile: dtypes.Profile) -> pl.DataFrame:
         profile.plain &= not NOT_JSON_TOKEN.search(chunk.data)
     profile.plain &= not chunk.bom
     kinds.refuse_repeated_fields(chunk, frame)
-    exact = {name: _exact(chunk, frame, name) for name in frame.columns}
+    as_written: set[dtypes.Path] = set()
+    exact = {name: _exact(chunk, frame, name, as_written) for name in frame.columns}
     order = kinds.field_order(chunk, pl.Struct(exact))
     names = dict.fromkeys([*order.get((), {}), *exact])
     schema = {name: dtypes.reorder(exact[name], order, (name,)) for name in names}
-    if list(schema.items()) != list(frame.schema.items()):
-        frame = parse(chunk, schema)
-    profile.nested.update(kinds.nested_in_text(chunk, frame))
+    if as_written or list(schema.items()) != list(frame.schema.items()):
+        frame = parse(chunk, schema, frozenset(as_written))
+    profile.nested.update(kinds.nested_in_text(chunk, frame), as_written)
     profile.plain &= not profile.nested.intersection(kinds.texts(frame))
     profile.add(frame, frame.schema)
     return frame
@@ -182,8 +185,11 @@ def _dtype_of(value: Any) -> pl.DataType:
     return pl.Struct({name: _dtype_of(item) for name, item in value.items()})
 
 
-def _exact(chunk: Chunk, frame: pl.DataFrame, name: str) -> pl.DataType:
-    """The dtype that holds a column's values exactly, where Polars chose one that may not."""
+def _exact(chunk: Chunk, frame: pl.DataFrame, name: str, as_written: set[dtypes.Path]) -> pl.DataType:
+    """The dtype that holds a column's values exactly, where Polars chose one that may not.
+
+    Notes in `as_written` where numbers have to become text as they are written: Polars rounds them first.
+    """
     new: dict[dtypes.Path, pl.DataType] = {}
     dtype = frame.schema[name]
     for path, leaf in dtypes.leaves(dtype, (name,)):
@@ -194,8 +200,16 @@ def _exact(chunk: Chunk, frame: pl.DataFrame, name: str) -> pl.DataType:
             new[path] = pl.UInt64() if fits else pl.String()
         elif leaf == pl.Float64():
             values = dtypes.leaf_values(frame, path)
-            if _is_wide(values) and kinds.has_inexact_integer(chunk, path):
-                new[path] = pl.String()
+            if _is_wide(values):
+                if kinds.has_inexact_float(chunk, path):
+                    as_written.add(path)
+                if path in as_written or kinds.has_inexact_integer(chunk, path):
+                    new[path] = pl.String()
+        elif leaf == pl.String():
+            # Beside text a number is text, too, but Polars has rounded it.
+            values = dtypes.leaf_values(frame, path)
+            if values.str.contains(LONG).any() and kinds.has_inexact_float(chunk, path):
+                as_written.add(path)
     return dtypes.with_leaves(dtype, new, (name,))
 
 

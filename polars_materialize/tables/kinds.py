@@ -31,6 +31,7 @@ SEARCHED_BYTES = 2**16
 """Up to what size bytes are searched sooner than a query begins."""
 ODD_COLONS = (b" :", b"\t:", b"\r:", b"\n:")
 """What shows that a colon may not follow its name at once."""
+LONG_NUMBER = re.compile(rb"[0-9]{16}\.")
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 NULL_FIELD = re.compile(rb'"((?:[^"\\]|\\.)*)":\s*null')
 
@@ -72,12 +73,27 @@ def _looks_nested(text: pl.Expr) -> pl.Expr:
     return text.str.starts_with("{") | text.str.starts_with("[")
 
 
+class _Float(str):
+    """A number with a point or an exponent, as it is written."""
+
+    __slots__ = ()
+
+
 def nested_as_text(chunk: Chunk, mixed: frozenset[dtypes.Path]) -> Chunk:
-    """Writes lists and objects as JSON text where they stand beside other values."""
+    """Writes lists and objects as JSON text where they stand beside other values, and numbers as they are."""
+
+    def number(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: number(member) for name, member in value.items()}
+        if isinstance(value, list):
+            return [number(item) for item in value]
+        return float(value) if isinstance(value, _Float) else value
 
     def text(value: Any, path: dtypes.Path) -> Any:
+        if isinstance(value, _Float):
+            return str(value) if path in mixed else float(value)
         if isinstance(value, (dict, list)) and path in mixed:
-            return json.dumps(value, ensure_ascii=False)
+            return json.dumps(number(value), ensure_ascii=False)
         if isinstance(value, dict):
             return {name: text(member, (*path, name)) for name, member in value.items()}
         if isinstance(value, list):
@@ -87,7 +103,7 @@ def nested_as_text(chunk: Chunk, mixed: frozenset[dtypes.Path]) -> Chunk:
     lines = chunk.data.split(b"\n")
     for offset, line in chunk.lines():
         try:
-            lines[offset] = json.dumps(text(json.loads(line), ())).encode()
+            lines[offset] = json.dumps(text(json.loads(line, parse_float=_Float), ())).encode()
         except (ValueError, RecursionError):
             continue  # reported as what it is when the line is parsed
     return dataclasses.replace(chunk, data=b"\n".join(lines))
@@ -256,8 +272,26 @@ def _shape(value: Any, path: dtypes.Path = ()) -> Iterator[tuple[dtypes.Path, st
 
 def has_inexact_integer(chunk: Chunk, path: dtypes.Path) -> bool:
     """Whether a leaf that reads as Float64 was written with an integer that Float64 rounds."""
+    values = _values(chunk, path)
+    return any(isinstance(value, int) and int(float(value)) != value for value in values)
+
+
+def has_inexact_float(chunk: Chunk, path: dtypes.Path) -> bool:
+    """The same with a point, such as `9007199254740993.0`."""
+    if not LONG_NUMBER.search(chunk.data):
+        return False
+    wide = (
+        value
+        for value in _values(chunk, path)
+        if isinstance(value, _Float) and re.match(dtypes.WITH_POINT, value) and abs(float(value)) >= 2.0**53
+    )
+    return not all(map(dtypes.is_exact, wide))
+
+
+def _values(chunk: Chunk, path: dtypes.Path) -> Iterator[Any]:
+    """The values of a leaf that are not null."""
     for _, line in chunk.lines():
-        values = [json.loads(line)]
+        values = [json.loads(line, parse_float=_Float)]
         for step in path:
             values = [
                 item
@@ -265,9 +299,7 @@ def has_inexact_integer(chunk: Chunk, path: dtypes.Path) -> bool:
                 for item in (value if step == dtypes.ITEM else [value.get(step)])
                 if item is not None
             ]
-        if any(isinstance(v, int) and int(float(v)) != v for v in values):
-            return True
-    return False
+        yield from values
 
 
 def refuse_deep(chunk: Chunk) -> None:

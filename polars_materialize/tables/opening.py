@@ -117,7 +117,7 @@ def scan(file: File, schema: pl.Schema, mixed: frozenset[dtypes.Path], *, plain:
     if plain and file.format == "csv":
         return csv.scan(file, schema)
 
-    return lazily(lambda columns: _read(file, schema, columns, mixed), schema)
+    return lazily(lambda columns: _read(file, schema, columns, mixed), schema, file.path)
 
 
 def _is_seen_as_compressed(file: File) -> bool:

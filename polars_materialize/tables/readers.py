@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from polars.io.plugins import register_io_source
 
 from polars_materialize.errors import no_panics
+from polars_materialize.tables.inputs import READS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,12 +50,15 @@ _running = _Running()
 atexit.register(_running.end)
 
 
-def lazily(read: Callable[[list[str]], Iterator[pl.DataFrame]], schema: pl.Schema) -> pl.LazyFrame:
+def lazily(
+    read: Callable[[list[str]], Iterator[pl.DataFrame]], schema: pl.Schema, path: object = None
+) -> pl.LazyFrame:
     """Rows that are read when a query asks for them, and no further than it asks.
 
     Args:
         read: Gives the rows in frames of the columns that it is told, in their order.
         schema: All columns.
+        path: The file that is read.
     """
 
     def source(
@@ -71,4 +75,5 @@ def lazily(read: Callable[[list[str]], Iterator[pl.DataFrame]], schema: pl.Schem
                 if n_rows == 0 or _running.ending:
                     return
 
+    setattr(source, READS, path)
     return register_io_source(source, schema=schema)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import polars as pl
@@ -21,11 +22,11 @@ from polars_materialize.tables.batches import each_batch
 from polars_materialize.tables.dtypes import instance
 from polars_materialize.tables.failures import FAILURES
 from polars_materialize.tables.files import HIVE_NULL, TEXT_FORMATS, File
+from polars_materialize.tables.inputs import is_input
 from polars_materialize.tables.staging import NO_ROWS, staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from polars_materialize.stores import StorageOptions
     from polars_materialize.tables.splice import Splice
@@ -67,7 +68,8 @@ def sink_table(
 
     Raises:
         TableError: If the suffix is unknown.
-        OutputError: If the format cannot hold the frame's dtypes, or the file cannot be written.
+        OutputError: If the format cannot hold the frame's dtypes, the file cannot be written, or the plan is
+            known to read it.
 
     Example:
         >>> from pathlib import Path
@@ -82,6 +84,9 @@ def sink_table(
     frame = lf.lazy()
     file = File.of(path, storage_options=check_storage_options(storage_options))
     check_sink(file, frame.collect_schema())
+    if isinstance(file.path, Path) and is_input(frame, file.path):
+        problem = f"{file.written}: the plan that is to be written reads it; expected another file"
+        raise OutputError(problem, path=file.written)
     with staged(file.written, file.path) as part:
         write(frame, file, part)
 
