@@ -45,6 +45,7 @@ from polars_materialize.tables.parquet import (
     SCHEMA,
     SORTING,
     UNCOMPRESSED,
+    UNCOMPRESSED,
     first_page,
     read_footer,
 )
@@ -383,7 +384,7 @@ def test_pages_are_seen_whatever_pieces_they_come_in(tmp_path, piece):
     start, size = first_page(chunk), chunk.get(COMPRESSED)
 
     def look(data, values):
-        pages = Pages(values)
+        pages = Pages(values, chunk.get(UNCOMPRESSED), is_packed=False)
         for at in range(0, len(data), piece):
             pages.add(memoryview(data)[at : at + piece])
         pages.end()
@@ -409,6 +410,70 @@ def test_zeros_where_pages_were_are_refused(tmp_path, writer):
     (tmp_path / "f.parquet").write_bytes(content)
 
     assert "the column 'x' is damaged" in refused(tmp_path)
+
+
+HEADERS = {
+    "fewer bytes": lambda page: page.set(2, thrift.I32, page.get(2) - 1),
+    "more bytes": lambda page: page.set(2, thrift.I32, page.get(2) + 1),
+    "less than no bytes": lambda page: page.set(2, thrift.I32, -page.get(2)),
+    "no bytes": lambda page: page.drop(2),
+    "bytes of more than 32 bits": lambda page: page.set(2, thrift.I32, 2**31),
+    "bytes as text": lambda page: page.set(2, thrift.BINARY, b"50"),
+    "kind as text": lambda page: page.set(1, thrift.BINARY, b"0"),
+    "checksum as text": lambda page: page.set(4, thrift.BINARY, b"0"),
+    "values as text": lambda page: own(page).set(1, thrift.BINARY, b"0"),
+    "encoding as text": lambda page: own(page).set(2, thrift.BINARY, b"0"),
+    "encoding unknown": lambda page: own(page).set(thrift_encoding(page), thrift.I32, 77),
+    "no encoding": lambda page: own(page).drop(thrift_encoding(page)),
+    "statistics as a number": lambda page: own(page).set(statistics(page), thrift.I32, 7),
+    "statistics of other types": lambda page: own(page).set(
+        statistics(page), thrift.STRUCT, thrift.Struct({3: (thrift.BINARY, b"x")})
+    ),
+    "the header of another kind": lambda page: page.drop(5, 8),
+}
+
+
+def own(page):
+    return page.get(5) or page.get(8)
+
+
+def thrift_encoding(page):
+    return 2 if page.get(5) else 4
+
+
+def statistics(page):
+    return 5 if page.get(5) else 8
+
+
+@pytest.mark.parametrize("wrong", HEADERS)
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_a_page_whose_header_is_damaged_is_refused(tmp_path, wrong, version, codec):
+    path = tmp_path / "f.parquet"
+    table = pa.table({"clip_id": ["k1", "k2"], "x": [0.5, None]})
+    options = {"use_dictionary": False, "compression": codec, "data_page_version": version}
+    pq.write_table(table, path, **options)
+    content = path.read_bytes()
+    chunk = chunks_of(footer_of(path))[1].get(CHUNK_META)
+    start, size = first_page(chunk), chunk.get(COMPRESSED)
+    page, length = thrift.decode_first(content[start : start + size])
+    whole = content[start : start + size]
+    HEADERS[wrong](page)
+    damaged = thrift.encode(page) + whole[length:]
+
+    def look(data):
+        pages = Pages(chunk.get(5), chunk.get(UNCOMPRESSED) + shift, is_packed=codec != "none")
+        pages.add(memoryview(data))
+        pages.end()
+
+    shift = 0
+    look(whole)
+    shift = len(damaged) - len(whole)  # what the header itself takes is not what shows it
+    with pytest.raises(PageError):
+        look(damaged)
+    path.write_bytes(content[:start] + damaged[:size] + content[start + size :])
+    if len(damaged) == size:
+        assert "the column 'x' is damaged" in refused(tmp_path)
 
 
 # --- what a footer says of other places ---------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv as plain_csv
 import errno
 import gzip
@@ -194,6 +195,49 @@ def test_json_documents(tmp_path):
         '\ufeff{\r\n"n": 2,\r\n"rows": [\r\n{"a": 1},\r\n{"b": "x"}]}\r\n',
     ):
         assert_frame_equal(read_text(tmp_path, text, "x.json"), expected)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_an_arrow_stream_without_the_mark_of_its_end_is_refused(tmp_path, legacy):
+    """Readers take the end of the file for that of the stream: rows would be lost in silence."""
+    table = pa.table({"clip_id": [f"k{i}" for i in range(200)], "x": range(200)})
+    out = io.BytesIO()
+    options = pa.ipc.IpcWriteOptions(use_legacy_format=legacy)
+    with pa.ipc.new_stream(out, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=90)
+    whole, path = out.getvalue(), tmp_path / "f.arrow"
+    path.write_bytes(whole)
+    assert pm.scan_table(path).collect().height == 200
+    stream, borders = io.BytesIO(whole), [0]
+    messages = pa.ipc.MessageReader.open_stream(stream)
+    for _ in range(4):
+        messages.read_next_message()
+        borders.append(stream.tell())
+    assert len(whole) - borders[-1] == (4 if legacy else 8)
+    for end in [border + more for border in borders[1:] for more in range(4)] + [len(whole) - 1]:
+        path.write_bytes(whole[:end])
+        with pytest.raises(errors.TableError, match=r"f\.arrow: .*was it cut off\?"):
+            pm.scan_table(path)
+    path.write_bytes(whole + whole)
+    with pytest.raises(errors.TableError, match=r"f\.arrow: .*bytes follow the end"):
+        pm.scan_table(path)
+    path.write_bytes(whole + bytes(64))
+    assert pm.scan_table(path).collect().height == 200
+    for at in range(borders[1]):  # a damaged message is a line, too
+        path.write_bytes(whole[:at] + b"\xf7" + whole[at + 1 :])
+        with contextlib.suppress(errors.TableError):
+            pm.scan_table(path).collect()
+
+
+def test_an_arrow_file_that_is_cut_off_is_refused(tmp_path):
+    table = pl.DataFrame({"clip_id": [f"k{i}" for i in range(200)]})
+    path = tmp_path / "f.arrow"
+    table.write_ipc(path, record_batch_size=90)
+    whole = path.read_bytes()
+    for end in (7, 100, len(whole) // 2, len(whole) - 10, len(whole) - 6, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        with pytest.raises(errors.TableError, match=r"f\.arrow: cannot be read"):
+            pm.scan_table(path)
 
 
 @pytest.mark.parametrize("suffix", [*BINARY, ".json", ".json.gz", ".csv", ".csv.zst"])

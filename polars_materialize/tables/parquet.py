@@ -27,7 +27,9 @@ CHUNKS, GROUP_BYTES, GROUP_ROWS, SORTING, GROUP_OFFSET, GROUP_COMPRESSED, ORDINA
 ELSEWHERE, CHUNK_OFFSET, CHUNK_META = 1, 2, 3  # ColumnChunk
 PAGE_INDEX = (4, 5, 6, 7)
 CHUNK_ENCRYPTION = (8, 9)
-PATH, VALUES, UNCOMPRESSED, COMPRESSED, DATA, INDEX, DICTIONARY = 3, 5, 6, 7, 9, 10, 11  # ColumnMetaData
+PHYSICAL = 1  # ColumnMetaData
+PATH, CODEC, VALUES, UNCOMPRESSED, COMPRESSED = range(3, 8)
+DATA, INDEX, DICTIONARY = 9, 10, 11
 BLOOM_FILTER = (14, 15)
 
 
@@ -221,8 +223,10 @@ class ParquetWriter:
         meta = chunk.get(CHUNK_META).copy()
         first = first_page(meta)
         shift = self._at - first
+        sizes = meta.get(VALUES), meta.get(UNCOMPRESSED)
+        pages = Pages(*sizes, is_packed=meta.get(CODEC) != 0, physical=meta.get(PHYSICAL))
         try:
-            self._copy_bytes(source, first, meta.get(COMPRESSED), Pages(meta.get(VALUES)))
+            self._copy_bytes(source, first, meta.get(COMPRESSED), pages)
         except PageError as error:
             raise PageError(f"the column {_name(meta)!r} is damaged: {error}") from None
         if meta.get(DICTIONARY) == first:

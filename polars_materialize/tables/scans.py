@@ -13,6 +13,7 @@ import polars as pl
 from polars_materialize.errors import TableError, listing
 from polars_materialize.stores import Url
 from polars_materialize.stores.copies import AT_ONCE
+from polars_materialize.tables.arrow_streams import check_stream
 from polars_materialize.tables.failures import FAILURES
 from polars_materialize.tables.parquet import intervals
 from polars_materialize.tables.readers import lazily
@@ -94,6 +95,7 @@ def scan_ipc(file: File) -> pl.LazyFrame:
         magic = stream.read(6)
         if magic != b"ARROW1":
             # The streaming layout has no index at its end to scan by.
+            check_stream(file.local(), file.written)
             return pl.read_ipc_stream(file.local()).lazy()
     if file.is_local:
         return _kept(file, lambda: pl.scan_ipc(file.local(), glob=False))
