@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import re
+import subprocess
+import sys
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -20,9 +24,9 @@ from polars.testing import assert_frame_equal
 
 import polars_materialize as pm
 from polars_materialize.tables import File, Splice, find, thrift, write_spliced
-from polars_materialize.tables.footers import ARROW_SCHEMA
 from polars_materialize.tables.pages import PageError, Pages
 from polars_materialize.tables.parquet import (
+    ARROW_SCHEMA,
     BLOOM_FILTER,
     CHUNK_ENCRYPTION,
     CHUNK_META,
@@ -44,7 +48,6 @@ from polars_materialize.tables.parquet import (
     PAGE_INDEX,
     SCHEMA,
     SORTING,
-    UNCOMPRESSED,
     UNCOMPRESSED,
     first_page,
     read_footer,
@@ -842,3 +845,116 @@ def test_structs_come_back(fields):
 def test_bytes_that_are_no_struct_are_a_value_error(data):
     with contextlib.suppress(ValueError):
         thrift.decode(data)
+
+
+# --- types that Polars does not have ------------------------------------------------------------------
+
+
+def odd_types():
+    return pa.table(
+        {
+            "clip_id": ["clip_1", "none"],
+            "u": pa.array([b"1" * 16] * 2, pa.uuid())
+            if hasattr(pa, "uuid")
+            else pa.array([b"1" * 16] * 2, pa.binary(16)),
+            "f": pa.array([b"123"] * 2, pa.binary(3)),
+            "t": pa.array([1, 2], pa.time32("ms")),
+            "o": pa.DictionaryArray.from_arrays([0, 1], ["a", "b"], ordered=True),
+            "c": pa.DictionaryArray.from_arrays([0, 1], ["a", "b"]),
+            "m": pa.array([[("a", 1)]] * 2, pa.map_(pa.string(), pa.int8())),
+            "d": pa.array([1, 2], pa.timestamp("us", "UTC")),
+            "l": [[["a"]], []],
+        }
+    )
+
+
+def test_types_that_are_copied_are_kept_without_a_word(tmp_path):
+    pq.write_table(odd_types(), tmp_path / "f.parquet")
+    audit = pm.materialize_scores(tmp_path / "f.parquet", scores(tmp_path), tmp_path / "o.parquet")
+    assert audit.warnings == []
+    old = pq.read_schema(tmp_path / "f.parquet")
+    assert [pq.read_schema(tmp_path / "o.parquet").field(name) for name in old.names] == list(old)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("source", "out", "options"),
+    [
+        ("f.parquet", "o.parquet", {"missing_policy": "drop"}),
+        ("f.parquet", "o", {"partition_by": ["c"]}),
+        ("f.parquet", "o.arrow", {}),
+        ("f.arrow", "o.parquet", {}),
+        ("f.arrow", "o.arrow", {}),
+    ],
+)
+def test_types_that_polars_does_not_keep_are_told(tmp_path, source, out, options):
+    pq.write_table(odd_types(), tmp_path / "f.parquet")
+    with pa.ipc.new_file(str(tmp_path / "f.arrow"), odd_types().schema) as writer:
+        writer.write_table(odd_types())
+    audit = pm.materialize_scores(tmp_path / source, scores(tmp_path), tmp_path / out, **options)
+    said = [warning.split(" is ")[0] for warning in audit.warnings]
+    assert said == [f"the column {name!r}" for name in ("u", "f", "t", "o")]
+    assert "the column 't' is time32[ms], written as time64[ns]" in audit.warnings
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_index_of_pandas_that_becomes_a_column_is_told(tmp_path):
+    table = pd.DataFrame({"clip_id": ["clip_1", "none"]})
+    for named, said in (table.set_axis(["a", "b"]), 1), (table, 0):
+        named.to_parquet(tmp_path / "f.parquet")
+        audit = pm.materialize_scores(
+            tmp_path / "f.parquet", scores(tmp_path), tmp_path / "o.parquet", missing_policy="drop"
+        )
+        assert len(audit.warnings) == said
+
+
+# --- what is wrong with an input, found as the output is written --------------------------------------
+
+
+def test_an_input_that_cannot_be_read_is_named_and_not_the_output(tmp_path):
+    """The footer is whole and its keys can be read, so that it is found only as rows are written."""
+    pq.write_table(odd_types().select(["clip_id", "d"]), tmp_path / "f.parquet", compression="zstd")
+    content = bytearray((tmp_path / "f.parquet").read_bytes())
+    chunk = chunks_of(footer_of(tmp_path / "f.parquet"))[1].get(CHUNK_META)
+    start = first_page(chunk)
+    content[start : start + chunk.get(COMPRESSED)] = b"\xff" * chunk.get(COMPRESSED)
+    (tmp_path / "f.parquet").write_bytes(content)
+    for out in ("o.csv", "o.arrow", "o.jsonl"):
+        with pytest.raises(pm.MaterializeError) as caught:
+            pm.materialize_scores(tmp_path / "f.parquet", scores(tmp_path), tmp_path / out)
+        assert str(caught.value).startswith(f"{tmp_path / 'f.parquet'}: cannot be read: ")
+        assert not (tmp_path / out).exists()
+
+
+@pytest.mark.parametrize(("zone", "nested"), [("+05:30", False), ("-03:00", False), ("-03:00", True)])
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_times_at_an_offset_are_one_line(suffix, zone, nested, request):
+    """Polars panics at them, and writes of it to standard error."""
+    tmp_path, capfd, monkeypatch = map(request.getfixturevalue, ("tmp_path", "capfd", "monkeypatch"))
+    monkeypatch.delenv("POLARS_IGNORE_TIMEZONE_PARSE_ERROR", raising=False)
+    times = pa.array([1, 2], pa.timestamp("us", zone))
+    times = pa.array([[1], [2]], pa.list_(times.type)) if nested else times
+    table = pa.table({"clip_id": ["clip_1", "none"], "when": times})
+    path = tmp_path / f"f{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(pm.MaterializeError, match=rf"'when' hold times at the offset {re.escape(zone)}"):
+        pm.materialize_scores(path, scores(tmp_path), tmp_path / "o.parquet")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_the_hint_about_times_at_an_offset_helps(tmp_path, suffix):
+    table = pa.table({"clip_id": ["clip_1"], "when": pa.array([1], pa.timestamp("us", "+05:30"))})
+    pq.write_table(table, tmp_path / "f.parquet")
+    (tmp_path / "s.jsonl").write_text('{"clip_id": "clip_1", "score": 1}')
+    command = [sys.executable, "-m", "polars_materialize", "second-opinion", "table"]
+    options = ["--features", "f.parquet", "--scores", "s=s.jsonl", "--out", f"o{suffix}"]
+    environment = {**os.environ, "POLARS_IGNORE_TIMEZONE_PARSE_ERROR": "1"}
+    subprocess.run([*command, *options], cwd=tmp_path, env=environment, check=True)
+    path = tmp_path / f"o{suffix}"
+    found = pq.read_schema(path) if suffix == ".parquet" else pa.ipc.open_file(str(path)).schema
+    assert found.field("when").type == table.schema.field("when").type

@@ -38,7 +38,9 @@ def check_stream(path: Path, written: str) -> None:
             try:
                 body = _body_length(metadata)
             except struct.error:
-                raise TableError(written, "cannot be read: a message of its Arrow stream is damaged") from None
+                raise TableError(
+                    written, "cannot be read: a message of its Arrow stream is damaged"
+                ) from None
             if body < 0:
                 raise TableError(written, "cannot be read: a message of its Arrow stream is damaged")
             if stream.seek(body, os.SEEK_CUR) > size:

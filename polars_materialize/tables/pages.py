@@ -159,7 +159,9 @@ class Pages:
             if own.get(2) not in DICTIONARY_ENCODINGS:
                 raise PageError("a page has an unknown encoding")
             return 0
-        nulls, rows, *levels = (own.get(2), own.get(3), own.get(5), own.get(6)) if kind == DATA_PAGE_2 else (0, 0)
+        nulls, rows, *levels = (
+            (own.get(2), own.get(3), own.get(5), own.get(6)) if kind == DATA_PAGE_2 else (0, 0)
+        )
         if not 0 <= values <= self._values or not (0 <= nulls <= values and 0 <= rows <= values):
             raise PageError("its pages do not hold as many values as the footer says")
         if min(levels, default=0) < 0:

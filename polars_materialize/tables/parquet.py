@@ -5,6 +5,7 @@ The format: https://github.com/apache/parquet-format/blob/master/src/main/thrift
 
 from __future__ import annotations
 
+import base64
 import itertools
 import os
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 MAGIC = b"PAR1"
+ARROW_SCHEMA = b"ARROW:schema"
+"""Where writers keep the Arrow schema that columns were made from."""
 
 # The numbers of fields, of those that are looked at here.
 SCHEMA, ROWS, GROUPS, PAIRS, ORDERS, ENCRYPTION = 2, 3, 4, 5, 7, 8  # FileMetaData
@@ -94,6 +97,20 @@ def intervals(stream: BinaryIO) -> list[str]:
         return [name for name, parts in columns.items() if any(p.get(CONVERTED) == INTERVAL for p in parts)]
     except WRONG:
         return []
+
+
+def stored_schema(stream: BinaryIO) -> bytes:
+    """The Arrow schema that a Parquet file holds, as it is there; none if it holds none or is damaged."""
+    try:
+        content = _footer_bytes(stream)[0]
+        key = content.rfind(ARROW_SCHEMA)
+        if key < 0:
+            return b""
+        # What follows is the value of the pair, which is the next field of its struct.
+        text = thrift.decode_first(content[key + len(ARROW_SCHEMA) :], until=1)[0].get(1, b"")
+        return base64.b64decode(text)
+    except WRONG:
+        return b""
 
 
 WRONG = (ValueError, RecursionError, RuntimeError, StopIteration, AttributeError, TypeError)
