@@ -9,6 +9,7 @@ Objects in a store (`s3://`) are whole, each; those of a template appear one aft
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -23,13 +24,16 @@ from polars_materialize.provenance import as_written, describe
 from polars_materialize.stores import Url, is_url, refuse_output
 from polars_materialize.tables import (
     FOOTER_KEY,
+    POLARS_FAILURES,
     SIDE_BY_SIDE,
     File,
     Splice,
+    changed_types,
     check_partitions,
     check_sink,
     in_order,
     is_up_to,
+    refuse_unreadable,
     staged,
     staged_folder,
     write,
@@ -165,6 +169,13 @@ class Outputs:
         else:
             self.files = [File.of(target, base_dir, storage_options=storage_options)]
         self._parts: list[Path] = []
+        self._warnings: dict[int, list[str]] = {}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader should know of what was written, each once: types of columns that changed."""
+        said = itertools.chain.from_iterable(self._warnings[place] for place in sorted(self._warnings))
+        return list(dict.fromkeys(said))
 
     @property
     def paths(self) -> list[tuple[str, Place]]:
@@ -203,7 +214,19 @@ class Outputs:
         Args:
             joined: The table.
             audit: Gives the audit for the footers of Parquet files, when these are written: last of all.
+
+        Raises:
+            OutputError: If a file cannot be written.
+            TableError: If that is because a file of the table cannot be read.
         """
+        try:
+            self._write(joined, audit)
+        except OutputError as error:
+            if isinstance(error.__context__, POLARS_FAILURES):
+                refuse_unreadable([shard.file for shard in joined.table.shards])
+            raise
+
+    def _write(self, joined: Joined, audit: Callable[[], msgspec.Struct]) -> None:
 
         def metadata(shards: Sequence[Shard], files: int) -> Callable[[], dict[str, str]]:
             earlier = earlier_audits([shard.file for shard in shards])
@@ -212,6 +235,7 @@ class Outputs:
         every = joined.table.shards
         if self.partition_by:
             file, part, own = self.files[0], self._parts[0], metadata(every, PARTITIONS)
+            self._warnings[0] = _changes(joined, None, file)
             write_partitions(joined.frame(), file, part, by=self.partition_by, metadata=own)
             return
         shards = range(len(joined.table.shards)) if self.is_template else [None]
@@ -220,7 +244,8 @@ class Outputs:
             shard, file, part = place
             parts = every if shard is None else [every[shard]]
             own = metadata(parts, len(self.files)) if file.format == "parquet" else None
-            _write_one(joined, shard, file, part, own)
+            if not _write_one(joined, shard, file, part, own):
+                self._warnings[shard or 0] = _changes(joined, shard, file)
 
         # While a small file is flushed to the disk, another may be joined; a large one takes all cores.
         are_light = all(is_up_to(shard.file.path, LIGHT_BYTES) for shard in joined.table.shards)
@@ -312,16 +337,28 @@ def _parent(file: File) -> PurePath:
     return PurePath(file.written).parent
 
 
+def _changes(joined: Joined, shard: int | None, file: File) -> list[str]:
+    """What Polars does not keep of the types of a table, or of one of its files."""
+    shards = joined.table.shards if shard is None else [joined.table.shards[shard]]
+    schema = joined.frame(shard).collect_schema()
+    return changed_types([one.file for one in shards], schema, file, joined.added)
+
+
 def _write_one(
     joined: Joined, shard: int | None, file: File, part: Path, metadata: Callable[[], dict[str, str]] | None
-) -> None:
-    """Writes one file: the whole table, or the rows and columns of one of its files."""
+) -> bool:
+    """Writes one file: the whole table, or the rows and columns of one of its files.
+
+    Returns:
+        Whether old columns were copied as they are.
+    """
     shards = joined.table.shards if shard is None else [joined.table.shards[shard]]
     frame = joined.frame(shard)
     keeps = metadata is not None and all(one.plain for one in shards) and not joined.drops
     spliced = Splice.of([one.file for one in shards], joined.added) if keeps else None
     if spliced is None or metadata is None:
         write(frame, file, part, metadata)
-        return
+        return False
     added = frame.select(list(joined.added))
     write_spliced(spliced, added, file, part, names=joined.names(shard), metadata=metadata)
+    return True

@@ -338,6 +338,9 @@ def run_table(table: msgspec.Struct, context: Context, run: Run[Audit]) -> Audit
         # Nobody would see the hash of what the command line writes without an audit.
         seen = audit_json is not None or context.manifest is not None or not context.argv
         audit = audit_of(outputs.describe(hashed=context.hasher is not None and seen), context.argv)
+        if outputs.warnings:  # known only now, and so not in the footer
+            said: Any = audit
+            audit = msgspec.structs.replace(audit, warnings=[*said.warnings, *outputs.warnings])
         if audit_file is not None:
             audit_file.write_bytes(reports.to_json(audit))
     return audit

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import re
+import subprocess
+import sys
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -20,9 +24,9 @@ from polars.testing import assert_frame_equal
 
 import polars_materialize as pm
 from polars_materialize.tables import File, Splice, find, thrift, write_spliced
-from polars_materialize.tables.footers import ARROW_SCHEMA
 from polars_materialize.tables.pages import PageError, Pages
 from polars_materialize.tables.parquet import (
+    ARROW_SCHEMA,
     BLOOM_FILTER,
     CHUNK_ENCRYPTION,
     CHUNK_META,
@@ -383,7 +387,7 @@ def test_pages_are_seen_whatever_pieces_they_come_in(tmp_path, piece):
     start, size = first_page(chunk), chunk.get(COMPRESSED)
 
     def look(data, values):
-        pages = Pages(values)
+        pages = Pages(values, chunk.get(UNCOMPRESSED), is_packed=False)
         for at in range(0, len(data), piece):
             pages.add(memoryview(data)[at : at + piece])
         pages.end()
@@ -409,6 +413,70 @@ def test_zeros_where_pages_were_are_refused(tmp_path, writer):
     (tmp_path / "f.parquet").write_bytes(content)
 
     assert "the column 'x' is damaged" in refused(tmp_path)
+
+
+HEADERS = {
+    "fewer bytes": lambda page: page.set(2, thrift.I32, page.get(2) - 1),
+    "more bytes": lambda page: page.set(2, thrift.I32, page.get(2) + 1),
+    "less than no bytes": lambda page: page.set(2, thrift.I32, -page.get(2)),
+    "no bytes": lambda page: page.drop(2),
+    "bytes of more than 32 bits": lambda page: page.set(2, thrift.I32, 2**31),
+    "bytes as text": lambda page: page.set(2, thrift.BINARY, b"50"),
+    "kind as text": lambda page: page.set(1, thrift.BINARY, b"0"),
+    "checksum as text": lambda page: page.set(4, thrift.BINARY, b"0"),
+    "values as text": lambda page: own(page).set(1, thrift.BINARY, b"0"),
+    "encoding as text": lambda page: own(page).set(2, thrift.BINARY, b"0"),
+    "encoding unknown": lambda page: own(page).set(thrift_encoding(page), thrift.I32, 77),
+    "no encoding": lambda page: own(page).drop(thrift_encoding(page)),
+    "statistics as a number": lambda page: own(page).set(statistics(page), thrift.I32, 7),
+    "statistics of other types": lambda page: own(page).set(
+        statistics(page), thrift.STRUCT, thrift.Struct({3: (thrift.BINARY, b"x")})
+    ),
+    "the header of another kind": lambda page: page.drop(5, 8),
+}
+
+
+def own(page):
+    return page.get(5) or page.get(8)
+
+
+def thrift_encoding(page):
+    return 2 if page.get(5) else 4
+
+
+def statistics(page):
+    return 5 if page.get(5) else 8
+
+
+@pytest.mark.parametrize("wrong", HEADERS)
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_a_page_whose_header_is_damaged_is_refused(tmp_path, wrong, version, codec):
+    path = tmp_path / "f.parquet"
+    table = pa.table({"clip_id": ["k1", "k2"], "x": [0.5, None]})
+    options = {"use_dictionary": False, "compression": codec, "data_page_version": version}
+    pq.write_table(table, path, **options)
+    content = path.read_bytes()
+    chunk = chunks_of(footer_of(path))[1].get(CHUNK_META)
+    start, size = first_page(chunk), chunk.get(COMPRESSED)
+    page, length = thrift.decode_first(content[start : start + size])
+    whole = content[start : start + size]
+    HEADERS[wrong](page)
+    damaged = thrift.encode(page) + whole[length:]
+
+    def look(data):
+        pages = Pages(chunk.get(5), chunk.get(UNCOMPRESSED) + shift, is_packed=codec != "none")
+        pages.add(memoryview(data))
+        pages.end()
+
+    shift = 0
+    look(whole)
+    shift = len(damaged) - len(whole)  # what the header itself takes is not what shows it
+    with pytest.raises(PageError):
+        look(damaged)
+    path.write_bytes(content[:start] + damaged[:size] + content[start + size :])
+    if len(damaged) == size:
+        assert "the column 'x' is damaged" in refused(tmp_path)
 
 
 # --- what a footer says of other places ---------------------------------------------------------------
@@ -777,3 +845,116 @@ def test_structs_come_back(fields):
 def test_bytes_that_are_no_struct_are_a_value_error(data):
     with contextlib.suppress(ValueError):
         thrift.decode(data)
+
+
+# --- types that Polars does not have ------------------------------------------------------------------
+
+
+def odd_types():
+    return pa.table(
+        {
+            "clip_id": ["clip_1", "none"],
+            "u": pa.array([b"1" * 16] * 2, pa.uuid())
+            if hasattr(pa, "uuid")
+            else pa.array([b"1" * 16] * 2, pa.binary(16)),
+            "f": pa.array([b"123"] * 2, pa.binary(3)),
+            "t": pa.array([1, 2], pa.time32("ms")),
+            "o": pa.DictionaryArray.from_arrays([0, 1], ["a", "b"], ordered=True),
+            "c": pa.DictionaryArray.from_arrays([0, 1], ["a", "b"]),
+            "m": pa.array([[("a", 1)]] * 2, pa.map_(pa.string(), pa.int8())),
+            "d": pa.array([1, 2], pa.timestamp("us", "UTC")),
+            "l": [[["a"]], []],
+        }
+    )
+
+
+def test_types_that_are_copied_are_kept_without_a_word(tmp_path):
+    pq.write_table(odd_types(), tmp_path / "f.parquet")
+    audit = pm.materialize_scores(tmp_path / "f.parquet", scores(tmp_path), tmp_path / "o.parquet")
+    assert audit.warnings == []
+    old = pq.read_schema(tmp_path / "f.parquet")
+    assert [pq.read_schema(tmp_path / "o.parquet").field(name) for name in old.names] == list(old)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("source", "out", "options"),
+    [
+        ("f.parquet", "o.parquet", {"missing_policy": "drop"}),
+        ("f.parquet", "o", {"partition_by": ["c"]}),
+        ("f.parquet", "o.arrow", {}),
+        ("f.arrow", "o.parquet", {}),
+        ("f.arrow", "o.arrow", {}),
+    ],
+)
+def test_types_that_polars_does_not_keep_are_told(tmp_path, source, out, options):
+    pq.write_table(odd_types(), tmp_path / "f.parquet")
+    with pa.ipc.new_file(str(tmp_path / "f.arrow"), odd_types().schema) as writer:
+        writer.write_table(odd_types())
+    audit = pm.materialize_scores(tmp_path / source, scores(tmp_path), tmp_path / out, **options)
+    said = [warning.split(" is ")[0] for warning in audit.warnings]
+    assert said == [f"the column {name!r}" for name in ("u", "f", "t", "o")]
+    assert "the column 't' is time32[ms], written as time64[ns]" in audit.warnings
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_index_of_pandas_that_becomes_a_column_is_told(tmp_path):
+    table = pd.DataFrame({"clip_id": ["clip_1", "none"]})
+    for named, said in (table.set_axis(["a", "b"]), 1), (table, 0):
+        named.to_parquet(tmp_path / "f.parquet")
+        audit = pm.materialize_scores(
+            tmp_path / "f.parquet", scores(tmp_path), tmp_path / "o.parquet", missing_policy="drop"
+        )
+        assert len(audit.warnings) == said
+
+
+# --- what is wrong with an input, found as the output is written --------------------------------------
+
+
+def test_an_input_that_cannot_be_read_is_named_and_not_the_output(tmp_path):
+    """The footer is whole and its keys can be read, so that it is found only as rows are written."""
+    pq.write_table(odd_types().select(["clip_id", "d"]), tmp_path / "f.parquet", compression="zstd")
+    content = bytearray((tmp_path / "f.parquet").read_bytes())
+    chunk = chunks_of(footer_of(tmp_path / "f.parquet"))[1].get(CHUNK_META)
+    start = first_page(chunk)
+    content[start : start + chunk.get(COMPRESSED)] = b"\xff" * chunk.get(COMPRESSED)
+    (tmp_path / "f.parquet").write_bytes(content)
+    for out in ("o.csv", "o.arrow", "o.jsonl"):
+        with pytest.raises(pm.MaterializeError) as caught:
+            pm.materialize_scores(tmp_path / "f.parquet", scores(tmp_path), tmp_path / out)
+        assert str(caught.value).startswith(f"{tmp_path / 'f.parquet'}: cannot be read: ")
+        assert not (tmp_path / out).exists()
+
+
+@pytest.mark.parametrize(("zone", "nested"), [("+05:30", False), ("-03:00", False), ("-03:00", True)])
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_times_at_an_offset_are_one_line(suffix, zone, nested, request):
+    """Polars panics at them, and writes of it to standard error."""
+    tmp_path, capfd, monkeypatch = map(request.getfixturevalue, ("tmp_path", "capfd", "monkeypatch"))
+    monkeypatch.delenv("POLARS_IGNORE_TIMEZONE_PARSE_ERROR", raising=False)
+    times = pa.array([1, 2], pa.timestamp("us", zone))
+    times = pa.array([[1], [2]], pa.list_(times.type)) if nested else times
+    table = pa.table({"clip_id": ["clip_1", "none"], "when": times})
+    path = tmp_path / f"f{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(pm.MaterializeError, match=rf"'when' hold times at the offset {re.escape(zone)}"):
+        pm.materialize_scores(path, scores(tmp_path), tmp_path / "o.parquet")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_the_hint_about_times_at_an_offset_helps(tmp_path, suffix):
+    table = pa.table({"clip_id": ["clip_1"], "when": pa.array([1], pa.timestamp("us", "+05:30"))})
+    pq.write_table(table, tmp_path / "f.parquet")
+    (tmp_path / "s.jsonl").write_text('{"clip_id": "clip_1", "score": 1}')
+    command = [sys.executable, "-m", "polars_materialize", "second-opinion", "table"]
+    options = ["--features", "f.parquet", "--scores", "s=s.jsonl", "--out", f"o{suffix}"]
+    environment = {**os.environ, "POLARS_IGNORE_TIMEZONE_PARSE_ERROR": "1"}
+    subprocess.run([*command, *options], cwd=tmp_path, env=environment, check=True)
+    path = tmp_path / f"o{suffix}"
+    found = pq.read_schema(path) if suffix == ".parquet" else pa.ipc.open_file(str(path)).schema
+    assert found.field("when").type == table.schema.field("when").type

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv as plain_csv
 import errno
 import gzip
@@ -196,7 +197,50 @@ def test_json_documents(tmp_path):
         assert_frame_equal(read_text(tmp_path, text, "x.json"), expected)
 
 
-@pytest.mark.parametrize("suffix", [*BINARY, ".json", ".json.gz", ".csv", ".csv.zst"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_an_arrow_stream_without_the_mark_of_its_end_is_refused(tmp_path, legacy):
+    """Readers take the end of the file for that of the stream: rows would be lost in silence."""
+    table = pa.table({"clip_id": [f"k{i}" for i in range(200)], "x": range(200)})
+    out = io.BytesIO()
+    options = pa.ipc.IpcWriteOptions(use_legacy_format=legacy)
+    with pa.ipc.new_stream(out, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=90)
+    whole, path = out.getvalue(), tmp_path / "f.arrow"
+    path.write_bytes(whole)
+    assert pm.scan_table(path).collect().height == 200
+    stream, borders = io.BytesIO(whole), [0]
+    messages = pa.ipc.MessageReader.open_stream(stream)
+    for _ in range(4):
+        messages.read_next_message()
+        borders.append(stream.tell())
+    assert len(whole) - borders[-1] == (4 if legacy else 8)
+    for end in [border + more for border in borders[1:] for more in range(4)] + [len(whole) - 1]:
+        path.write_bytes(whole[:end])
+        with pytest.raises(errors.TableError, match=r"f\.arrow: .*was it cut off\?"):
+            pm.scan_table(path)
+    path.write_bytes(whole + whole)
+    with pytest.raises(errors.TableError, match=r"f\.arrow: .*bytes follow the end"):
+        pm.scan_table(path)
+    path.write_bytes(whole + bytes(64))
+    assert pm.scan_table(path).collect().height == 200
+    for at in range(borders[1]):  # a damaged message is a line, too
+        path.write_bytes(whole[:at] + b"\xf7" + whole[at + 1 :])
+        with contextlib.suppress(errors.TableError):
+            pm.scan_table(path).collect()
+
+
+def test_an_arrow_file_that_is_cut_off_is_refused(tmp_path):
+    table = pl.DataFrame({"clip_id": [f"k{i}" for i in range(200)]})
+    path = tmp_path / "f.arrow"
+    table.write_ipc(path, record_batch_size=90)
+    whole = path.read_bytes()
+    for end in (7, 100, len(whole) // 2, len(whole) - 10, len(whole) - 6, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        with pytest.raises(errors.TableError, match=r"f\.arrow: cannot be read"):
+            pm.scan_table(path)
+
+
+@pytest.mark.parametrize("suffix", [*BINARY, ".csv", ".csv.zst"])
 def test_a_table_without_rows(tmp_path, suffix):
     path = tmp_path / f"x{suffix}"
     empty = pl.DataFrame(schema={"clip_id": pl.String, "note": pl.String})
@@ -204,9 +248,68 @@ def test_a_table_without_rows(tmp_path, suffix):
     pm.sink_table(empty, path)
 
     found = read(path)
-    assert found.height == 0
-    if not suffix.startswith(".json"):
-        assert_frame_equal(found, empty)
+    assert_frame_equal(found, empty)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".ndjson.gz", ".jsonl.zst", ".json", ".json.gz"])
+def test_json_of_a_table_without_rows_is_refused_since_it_would_have_no_columns(tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    with pytest.raises(errors.OutputError, match=r"there are no rows.*; write \.parquet or \.csv instead"):
+        pm.sink_table(pl.DataFrame(schema={"clip_id": pl.String}), path)
+    assert not path.exists()
+    pm.sink_table(pl.DataFrame({"clip_id": [None]}), path)
+    assert read(path).rows() == [(None,)]
+
+
+def test_a_field_less_struct_is_told_to_go_where_it_can(tmp_path):
+    frame = pl.DataFrame({"a": pl.Series([{}], dtype=pl.Struct([])), "b": pl.Series([1], dtype=pl.Duration)})
+    for suffix in (".csv", ".parquet"):
+        with pytest.raises(errors.OutputError, match=r"'a'; write \.arrow instead"):
+            pm.sink_table(frame, tmp_path / f"x{suffix}")
+    with pytest.raises(errors.OutputError, match=r"the duration columns 'b'; write \.parquet instead"):
+        pm.sink_table(frame.drop("a"), tmp_path / "x.csv")
+    pm.sink_table(frame, tmp_path / "x.arrow")
+    pm.sink_table(frame.drop("a"), tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("suffix", [".arrow", ".feather", ".ipc"])
+def test_text_in_arrow_files_is_no_view(tmp_path, suffix):
+    """Older readers have no views; each dtype comes back as it was."""
+    frame = pl.DataFrame({"a": ["x", None], "b": [["y"], []], "c": [b"1", None]}).with_columns(
+        d=pl.col("a").cast(pl.Categorical), e=pl.col("a").cast(pl.Enum(["x"])), f=pl.struct("a")
+    )
+    pm.sink_table(frame, tmp_path / f"x{suffix}")
+    assert "view" not in str(pa.ipc.open_file(str(tmp_path / f"x{suffix}")).schema)
+    assert_frame_equal(read(tmp_path / f"x{suffix}"), frame)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_blank_lines_ahead_of_a_csv_header(tmp_path, end):
+    for number in (1, 2):
+        path = tmp_path / f"{number}.csv"
+        path.write_bytes(end.join(["", "", "clip_id,x", f"k{number},5", "", "k9,6", ""]).encode())
+        assert read(path).rows() == [(f"k{number}", 5), ("k9", 6)]
+        assert csv.line_numbers(tables.File.of(path), 2).to_list() == [4, 6]
+    path.write_text("\n\nclip_id,x\nk1,5,6\n")
+    with pytest.raises(errors.TableError, match=r"2\.csv:4: expected 2 cells, found 3"):
+        read(path)
+    path.write_text("\n\n")
+    with pytest.raises(errors.TableError, match="the file is empty"):
+        read(path)
+
+
+def test_a_quote_within_a_csv_cell_is_part_of_it(tmp_path):
+    path = tmp_path / "x.csv"
+    for body in ('k1,5" disc\nk2,6\n', 'k1,5" x "" disc\nk2,"a""b"\nk3,"a\nb"\nk4,a"\n', 'k"1,"6"\n'):
+        path.write_text("clip_id,x\n" + body)
+        with path.open(newline="") as stream:
+            expected = [tuple(row) for row in plain_csv.reader(stream)][1:]
+        found = read(path)
+        assert found.cast(pl.String).rows() == expected
+    for body, line in {'k1,5" disc\nk2,"abc\n': 3, 'k1,"5\nk2,6\n': 2, 'k1,5" d\nk2,"a ""b""\n': 3}.items():
+        path.write_text("clip_id,x\n" + body)
+        with pytest.raises(errors.TableError, match=rf"x\.csv:{line}: not CSV: a quote is not closed"):
+            read(path)
 
 
 # --- views of a table ---------------------------------------------------------------------------------

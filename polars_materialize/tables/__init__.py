@@ -5,9 +5,12 @@ labels) together with the place of every row, so that an error can name it.
 """
 
 from polars_materialize.tables.chunks import Beside
+from polars_materialize.tables.failures import POLARS_FAILURES
 from polars_materialize.tables.files import Dialect, File, find, find_shards, is_small, is_up_to
+from polars_materialize.tables.kept_types import changed_types
 from polars_materialize.tables.parallel import SIDE_BY_SIDE, in_order
 from polars_materialize.tables.records import Records, Whole, read_records, shapes_of
+from polars_materialize.tables.scans import refuse_unreadable
 from polars_materialize.tables.shards import Shard, Table, open_table, scan_files, scan_table
 from polars_materialize.tables.sinks import (
     check_partitions,
@@ -22,6 +25,7 @@ from polars_materialize.tables.staging import FOOTER_KEY, staged, staged_folder,
 
 __all__ = [
     "FOOTER_KEY",
+    "POLARS_FAILURES",
     "SIDE_BY_SIDE",
     "Beside",
     "Dialect",
@@ -31,6 +35,7 @@ __all__ = [
     "Splice",
     "Table",
     "Whole",
+    "changed_types",
     "check_partitions",
     "check_sink",
     "find",
@@ -40,6 +45,7 @@ __all__ = [
     "is_up_to",
     "open_table",
     "read_records",
+    "refuse_unreadable",
     "scan_files",
     "scan_table",
     "shapes_of",

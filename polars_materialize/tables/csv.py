@@ -69,7 +69,7 @@ def _header(file: File) -> _Header:
         # Quotes after a blank are quotes, as in the cells.
         reader = csv.reader(text, skipinitialspace=dialect.evidence)
         try:
-            names = next(reader, [])
+            names = next((line for line in reader if line), [])  # blank lines may come first
             if dialect.evidence:
                 names = [name.strip() for name in names]
             if not dialect.trimmed:
@@ -92,16 +92,16 @@ def infer(file: File, key_columns: Sequence[str] = ()) -> Profile:
     """
     names = header(file)
     schema = _Schema(names, key_columns, file.dialect.texts)
-    rows, seen = 0, Profile()
+    rows, seen, survey, within = 0, Profile(), _survey(file), False
     for frame in read_text(file, names, names):
         rows += frame.height
         schema.add(frame)
+        within |= bool(survey.quotes) and _has_quote(frame)
         for name, _ in file.partitions:
             if name in names:
                 seen.hold(frame.get_column(name))
-    survey = _survey(file)
-    if survey.quotes % 2:
-        raise _first_fault(file, _header(file).width, "a quote is not closed")
+    if survey.quotes % 2 or within:
+        _refuse_open_quote(file)
     return Profile(
         schema={
             name: dtype if schema.columns[name].seen else pl.Null() for name, dtype in schema.dtypes().items()
@@ -111,6 +111,24 @@ def infer(file: File, key_columns: Sequence[str] = ()) -> Profile:
         plain=file.dialect == PLAIN and not survey.quotes and survey.is_one_line_a_row(rows + 1),
         held=seen.held,
     )
+
+
+def _has_quote(cells: pl.DataFrame) -> bool:
+    """Whether a cell holds a quote: one that was written twice, or stands in a cell without quotes."""
+    found = cells.select(pl.all().str.contains('"', literal=True).any())
+    return any(found.row(0)) if found.width else False
+
+
+def _refuse_open_quote(file: File) -> None:
+    """Refuses a file whose last cell is quoted and has no end; a quote within a cell opens nothing."""
+    with file.open() as stream, _text(stream) as text:
+        reader, last = csv.reader(text, strict=True), 0
+        try:
+            for _ in reader:
+                last = reader.line_num
+        except csv.Error as error:
+            problem = "a quote is not closed" if "end of data" in str(error) else str(error)
+            raise TableError(file.written, f"not CSV: {problem}", line=last + 1) from None
 
 
 def scan(file: File, schema: pl.Schema) -> pl.LazyFrame:
@@ -243,7 +261,12 @@ def _partition(data: bytes) -> tuple[bytes, bytes]:
 
 def _is_plain(data: bytes, body: bytes) -> bool:
     """Whether each line is a row, and a file has some."""
-    blank = body.startswith((b"\n", b"\r\n")) or b"\n\n" in body or b"\n\r\n" in body
+    blank = (
+        data.startswith((b"\n", b"\r"))
+        or body.startswith((b"\n", b"\r\n"))
+        or b"\n\n" in body
+        or b"\n\r\n" in body
+    )
     return bool(body) and b'"' not in data and not blank and data.count(b"\r") == data.count(b"\r\n")
 
 
@@ -275,7 +298,7 @@ def line_numbers(file: File, rows: int) -> pl.Series:
         return pl.int_range(skipped + 1, skipped + rows + 1, eager=True)
     with file.open() as stream, _text(stream) as text:
         reader = csv.reader(text)
-        if skipped:
+        while reader.line_num < skipped:
             next(reader)
         starts, last = [], reader.line_num
         for row in reader:

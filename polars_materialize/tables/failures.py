@@ -7,7 +7,8 @@ import polars as pl
 from polars_materialize.errors import TableError
 from polars_materialize.stores import in_one_line
 
-FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+POLARS_FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+FAILURES = (*POLARS_FAILURES, OSError)
 """A panic of Polars is no `Exception`, so that it would end a whole batch."""
 
 

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from polars_materialize import warm
+from polars_materialize.tables.parquet import ARROW_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from polars_materialize.tables.parquet import Footer
-
-ARROW_SCHEMA = b"ARROW:schema"
-"""Where writers keep the Arrow schema that columns were made from."""
 
 PANDAS = b"pandas"
 """Where pandas keeps its own dtype of each column, and which columns are its index."""

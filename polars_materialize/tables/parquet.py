@@ -5,6 +5,7 @@ The format: https://github.com/apache/parquet-format/blob/master/src/main/thrift
 
 from __future__ import annotations
 
+import base64
 import itertools
 import os
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 MAGIC = b"PAR1"
+ARROW_SCHEMA = b"ARROW:schema"
+"""Where writers keep the Arrow schema that columns were made from."""
 
 # The numbers of fields, of those that are looked at here.
 SCHEMA, ROWS, GROUPS, PAIRS, ORDERS, ENCRYPTION = 2, 3, 4, 5, 7, 8  # FileMetaData
@@ -27,7 +30,9 @@ CHUNKS, GROUP_BYTES, GROUP_ROWS, SORTING, GROUP_OFFSET, GROUP_COMPRESSED, ORDINA
 ELSEWHERE, CHUNK_OFFSET, CHUNK_META = 1, 2, 3  # ColumnChunk
 PAGE_INDEX = (4, 5, 6, 7)
 CHUNK_ENCRYPTION = (8, 9)
-PATH, VALUES, UNCOMPRESSED, COMPRESSED, DATA, INDEX, DICTIONARY = 3, 5, 6, 7, 9, 10, 11  # ColumnMetaData
+PHYSICAL = 1  # ColumnMetaData
+PATH, CODEC, VALUES, UNCOMPRESSED, COMPRESSED = range(3, 8)
+DATA, INDEX, DICTIONARY = 9, 10, 11
 BLOOM_FILTER = (14, 15)
 
 
@@ -92,6 +97,20 @@ def intervals(stream: BinaryIO) -> list[str]:
         return [name for name, parts in columns.items() if any(p.get(CONVERTED) == INTERVAL for p in parts)]
     except WRONG:
         return []
+
+
+def stored_schema(stream: BinaryIO) -> bytes:
+    """The Arrow schema that a Parquet file holds, as it is there; none if it holds none or is damaged."""
+    try:
+        content = _footer_bytes(stream)[0]
+        key = content.rfind(ARROW_SCHEMA)
+        if key < 0:
+            return b""
+        # What follows is the value of the pair, which is the next field of its struct.
+        text = thrift.decode_first(content[key + len(ARROW_SCHEMA) :], until=1)[0].get(1, b"")
+        return base64.b64decode(text)
+    except WRONG:
+        return b""
 
 
 WRONG = (ValueError, RecursionError, RuntimeError, StopIteration, AttributeError, TypeError)
@@ -221,8 +240,10 @@ class ParquetWriter:
         meta = chunk.get(CHUNK_META).copy()
         first = first_page(meta)
         shift = self._at - first
+        sizes = meta.get(VALUES), meta.get(UNCOMPRESSED)
+        pages = Pages(*sizes, is_packed=meta.get(CODEC) != 0, physical=meta.get(PHYSICAL))
         try:
-            self._copy_bytes(source, first, meta.get(COMPRESSED), Pages(meta.get(VALUES)))
+            self._copy_bytes(source, first, meta.get(COMPRESSED), pages)
         except PageError as error:
             raise PageError(f"the column {_name(meta)!r} is damaged: {error}") from None
         if meta.get(DICTIONARY) == first:

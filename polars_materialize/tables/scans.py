@@ -10,12 +10,17 @@ from weakref import WeakKeyDictionary
 
 import polars as pl
 
+from polars_materialize import warm
 from polars_materialize.errors import TableError, listing
 from polars_materialize.stores import Url
 from polars_materialize.stores.copies import AT_ONCE
-from polars_materialize.tables.failures import FAILURES
-from polars_materialize.tables.parquet import intervals
+from polars_materialize.tables.arrow_streams import check_stream
+from polars_materialize.tables.batches import each_batch
+from polars_materialize.tables.failures import FAILURES, unreadable
+from polars_materialize.tables.files import SCANNED
+from polars_materialize.tables.parquet import intervals, stored_schema
 from polars_materialize.tables.readers import lazily
+from polars_materialize.tables.zones import refuse_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -53,6 +58,17 @@ def reach(file: File) -> str | None:
     return None if file.path.copied else f"{file.path.address.scheme}://{file.path.address.bucket}"
 
 
+HEAD_BYTES = 2**16
+"""How much of an Arrow file is looked through for its schema, with which it begins."""
+
+
+def _arrow() -> Any:
+    with warm.importing:
+        import pyarrow as pa  # noqa: PLC0415 - slow to import
+
+    return pa
+
+
 _schemas: WeakKeyDictionary[Url, pl.Schema] = WeakKeyDictionary()
 
 
@@ -73,14 +89,15 @@ def parquet_schema(file: File) -> pl.Schema:
     """The schema of a Parquet file.
 
     Raises:
-        TableError: If a column holds intervals.
+        TableError: If a column holds intervals, or times at an offset.
     """
     if file.is_local:
         with file.local().open("rb") as stream:
-            columns = intervals(stream)
+            columns, schema = intervals(stream), stored_schema(stream)
         if columns:
             problem = f"the columns {listing(columns)} hold intervals, which Polars cannot read"
             raise TableError(file.written, f"{problem}; write them as text or as numbers")
+        refuse_offsets(file.written, schema, lambda: _arrow().ipc.read_schema(_arrow().py_buffer(schema)))
         return pl.scan_parquet(file.local(), **AS_IT_IS).collect_schema()
     assert isinstance(file.path, Url), "what is not local has a url"  # noqa: S101
     if file.path not in _schemas:
@@ -89,15 +106,37 @@ def parquet_schema(file: File) -> pl.Schema:
 
 
 def scan_ipc(file: File) -> pl.LazyFrame:
-    """An Arrow file as a LazyFrame."""
+    """An Arrow file as a LazyFrame.
+
+    Raises:
+        TableError: If a stream is cut off, or a column holds times at an offset.
+    """
     with file.open() as stream:
-        magic = stream.read(6)
-        if magic != b"ARROW1":
-            # The streaming layout has no index at its end to scan by.
-            return pl.read_ipc_stream(file.local()).lazy()
+        head = stream.read(HEAD_BYTES)
+    if not head.startswith(b"ARROW1"):
+        # The streaming layout has no index at its end to scan by.
+        check_stream(file.local(), file.written)
+        refuse_offsets(file.written, head, lambda: _arrow().ipc.open_stream(str(file.local())).schema)
+        return pl.read_ipc_stream(file.local()).lazy()
     if file.is_local:
+        refuse_offsets(file.written, head, lambda: _arrow().ipc.open_file(str(file.local())).schema)
         return _kept(file, lambda: pl.scan_ipc(file.local(), glob=False))
     return pl.scan_ipc(str(file.path), glob=False, **_reaching(file))
+
+
+def refuse_unreadable(files: Sequence[File]) -> None:
+    """Refuses the first of some Parquet and Arrow files whose rows cannot be read; to find it reads them all.
+
+    Raises:
+        TableError: Names it.
+    """
+    for file in files:
+        if file.format in SCANNED:
+            try:
+                frame = scan_parquet(file) if file.format == "parquet" else scan_ipc(file)
+                each_batch(frame, lambda _: None)
+            except FAILURES as error:
+                raise unreadable(file.written, error) from None
 
 
 def _reaching(file: File) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -41,6 +42,8 @@ MORSEL_ROWS = 20_000
 
 TEXT_ROWS = 5_000
 """The same for formats of text, a row of which is much larger than in memory."""
+
+NO_JSON_ROWS = b'{"rows": [\n]}'
 
 FLUSH_S = 0.25
 """How often the disk is told to go on with what has been written, in seconds."""
@@ -97,23 +100,31 @@ def check_sink(file: File, schema: pl.Schema) -> None:
     Raises:
         OutputError: Names the columns.
     """
-    reasons: dict[str, Callable[[pl.DataType], bool]] = {}
-    if file.format == "csv":
-        reasons["nested"] = lambda dtype: dtype.is_nested()
-    if file.format in TEXT_FORMATS:
-        reasons["binary"] = lambda dtype: _holds(dtype, lambda part: part in (pl.Binary, pl.Object))
-    if file.format == "parquet":
-        reasons["field-less"] = lambda dtype: _holds(dtype, lambda part: part == pl.Struct([]))
-    for kind, refuses in reasons.items():
+    for kind, refuses in _refusals(file.format).items():
         columns = [name for name, dtype in schema.items() if refuses(dtype)]
         if columns:
-            other = ".arrow" if file.format == "parquet" else ".parquet"
+            takes_all = not any(
+                test(dtype) for test in _refusals("parquet").values() for dtype in schema.dtypes()
+            )
             raise OutputError(
                 f"{file.written}: {file.format} cannot hold the {kind} columns {listing(columns)}; "
-                f"write {other} instead",
+                f"write {'.parquet' if takes_all else '.arrow'} instead",
                 path=file.written,
                 columns=columns,
             )
+
+
+def _refusals(format: str) -> dict[str, Callable[[pl.DataType], bool]]:  # noqa: A002 - as files call it
+    """What dtypes a format cannot hold: for each kind of them its name, and how it is known."""
+    found: dict[str, Callable[[pl.DataType], bool]] = {}
+    if format == "csv":
+        found["nested"] = lambda dtype: dtype.is_nested()
+        found["duration"] = lambda dtype: dtype == pl.Duration
+    if format in TEXT_FORMATS:
+        found["binary"] = lambda dtype: _holds(dtype, lambda part: part in (pl.Binary, pl.Object))
+    if format == "parquet":
+        found["field-less"] = lambda dtype: _holds(dtype, lambda part: part == pl.Struct([]))
+    return found
 
 
 def _holds(dtype: pl.DataType, wanted: Callable[[pl.DataType], bool]) -> bool:
@@ -137,6 +148,14 @@ def write(frame: pl.LazyFrame, file: File, part: Path, metadata: Metadata | None
     """
     with _writing(file, part) as stream:
         _sink(frame, file, stream, metadata)
+    if file.format in ("json", "jsonl") and _has_no_rows(replace(file, path=part)):
+        problem = f"{file.written}: there are no rows, without which {file.format} holds no columns"
+        raise OutputError(f"{problem}; write .parquet or .csv instead", path=file.written)
+
+
+def _has_no_rows(file: File) -> bool:
+    with file.open() as stream:
+        return not stream.read(len(NO_JSON_ROWS) + 1).strip().removeprefix(NO_JSON_ROWS)
 
 
 def write_spliced(
@@ -300,7 +319,9 @@ def _sink(frame: pl.LazyFrame, file: File, stream: BinaryIO, metadata: Metadata 
         pairs = None if metadata is None else lambda _: metadata()
         frame.sink_parquet(stream, metadata=pairs, row_group_size=GROUP_ROWS)
     elif file.format == "ipc":
-        frame.sink_ipc(stream, record_batch_size=GROUP_ROWS)
+        # Views of text, which Polars writes by itself, are not read by pandas with pyarrow below 19.
+        oldest = pl.CompatLevel.oldest()
+        frame.sink_ipc(stream, record_batch_size=GROUP_ROWS, compat_level=oldest)
     elif file.format == "csv":
         frame.sink_csv(stream, compression=compression, check_extension=False)
     elif file.format == "jsonl":

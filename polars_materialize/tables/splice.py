@@ -17,7 +17,6 @@ import polars as pl
 from polars_materialize.errors import TableError
 from polars_materialize.tables.batches import each_batch
 from polars_materialize.tables.footers import (
-    ARROW_SCHEMA,
     UnknownSchemaError,
     arrow_schema,
     merged_pairs,
@@ -25,7 +24,7 @@ from polars_materialize.tables.footers import (
 )
 from polars_materialize.tables.pages import PageError
 from polars_materialize.tables.parallel import Behind
-from polars_materialize.tables.parquet import GROUP_ROWS, Footer, ParquetWriter, read_footer
+from polars_materialize.tables.parquet import ARROW_SCHEMA, GROUP_ROWS, Footer, ParquetWriter, read_footer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
