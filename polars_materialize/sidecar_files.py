@@ -15,6 +15,7 @@ import polars as pl
 
 from polars_materialize import keys
 from polars_materialize.errors import ScorerNameError, TableError, counted
+from polars_materialize.formats import list_formats
 from polars_materialize.scores import slug_of
 from polars_materialize.sidecar_rows import (
     NOWHERE,
@@ -405,7 +406,8 @@ def refuse_formats(long: pl.DataFrame, rules: Rules) -> None:
 def refuse_unknown_beside(entries: Iterable[tuple[Rules, pl.DataFrame]]) -> None:
     """Refuse files of no known format and files of one under one scorer, in different entries.
 
-    Whether files of two known formats measure the same is seen when their scores are put together.
+    So are formats of somebody's own that say otherwise than others what they measure. Whether files of two
+    known formats measure the same is seen when their scores are put together.
 
     Raises:
         ScorerNameError: Names the format, and a file of each.
@@ -416,16 +418,33 @@ def refuse_unknown_beside(entries: Iterable[tuple[Rules, pl.DataFrame]]) -> None
             files=pl.col("source").n_unique(),
             # Where both fields were named, what is read is what was asked for.
             is_named=pl.lit({"key_field", "score_field"} <= rules.named),
+            is_own=pl.lit(rules.form.name not in ("", *list_formats().scores)),
+            meant=pl.col("format")
+            .first()
+            .replace_strict(_meant(rules.form), default=None, return_dtype=pl.String),
         )
         for rules, part in entries
     )
     unknown = pl.col("format").is_null()
     is_mixed = (unknown & ~pl.col("is_named")).any().over("slug") & (~unknown).any().over("slug")
+    is_mixed |= pl.col("is_own").any().over("slug") & (pl.col("meant").drop_nulls().n_unique() > 1).over(
+        "slug"
+    )
     mixed = found.filter(is_mixed & ~(unknown & pl.col("is_named")))
     if mixed.height:
         own = mixed.filter(pl.col("slug") == mixed.item(0, "slug"))
         by_format = own.group_by("format").agg(pl.col("source").first(), pl.col("files").sum())
         raise _mixed("scorer", own.item(0, "scorer"), by_format.sort("format"))
+
+
+def _meant(own: ScoreFormat) -> dict[str, str]:
+    """What formats say that they measure: the scorer and the range."""
+    forms = {**list_formats().scores, own.name: own}
+    said = {
+        name: [form.label, *(None if end is None else float(end) for end in (form.low, form.high))]
+        for name, form in forms.items()
+    }
+    return {name: json.dumps(parts) for name, parts in said.items()}
 
 
 def _mixed(kind: str, name: str, found: pl.DataFrame) -> ScorerNameError:

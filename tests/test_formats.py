@@ -1611,6 +1611,19 @@ def test_files_of_a_format_and_of_none_in_two_entries_of_one_scorer_are_refused(
     assert joined([dover, named]).height > 0
 
 
+def test_a_format_of_ones_own_beside_another_is_refused_unless_they_measure_the_same(tmp_path):
+    dover = pm.Sidecar(write(tmp_path, "d.csv", DOVER + "v/a, 1,2,30\n"), label="x")
+    path = write(tmp_path, "g.csv", "clip_id,score\nb,0.3\n")
+    own = formats.ScoreFormat(name="mine", key_field=["clip_id"], score_field=["score"])
+    same = formats.ScoreFormat(
+        name="mine", key_field=["clip_id"], score_field=["score"], label="dover", low=0, high=100
+    )
+
+    with pytest.raises(errors.ScorerNameError, match=r"'dover-csv' in .*d.csv; 'mine' in .*g.csv"):
+        joined([dover, pm.Sidecar(path, label="x", format=own)])
+    assert joined([dover, pm.Sidecar(path, label="x", format=same)]).height > 0
+
+
 def test_two_entries_of_one_format_or_of_none_are_one_scorer(tmp_path):
     for name, texts in {
         "known": (DOVER + "v/a, 1,2,30\n", DOVER + "v/b, 1,2,30\n"),
