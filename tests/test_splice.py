@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import os
@@ -924,6 +925,44 @@ def test_an_input_that_cannot_be_read_is_named_and_not_the_output(tmp_path):
             pm.materialize_scores(tmp_path / "f.parquet", scores(tmp_path), tmp_path / out)
         assert str(caught.value).startswith(f"{tmp_path / 'f.parquet'}: cannot be read: ")
         assert not (tmp_path / out).exists()
+
+
+def test_an_encrypted_column_is_said_of_the_input(tmp_path):
+    encryption = pytest.importorskip("pyarrow.parquet.encryption")
+
+    class Client(encryption.KmsClient):
+        def wrap_key(self, key, name):  # noqa: ARG002
+            return base64.b64encode(key)
+
+        def unwrap_key(self, key, name):  # noqa: ARG002
+            return base64.b64decode(key)
+
+    properties = encryption.CryptoFactory(lambda _: Client()).file_encryption_properties(
+        encryption.KmsConnectionConfig(),
+        encryption.EncryptionConfiguration(footer_key="f", plaintext_footer=True, column_keys={"c": ["x"]}),
+    )
+    table = pa.table({"clip_id": ["clip_1", "none"], "x": [1, 2]})
+    path = tmp_path / "f.parquet"
+    with pq.ParquetWriter(path, table.schema, encryption_properties=properties) as writer:
+        writer.write_table(table)
+    for out in ("o.parquet", "o.arrow"):
+        with pytest.raises(pm.MaterializeError) as caught:
+            pm.materialize_scores(path, scores(tmp_path), tmp_path / out)
+        assert str(caught.value).startswith(f"{path}: cannot be read: ")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_types_of_files_whose_columns_differ_and_of_hive_folders_are_told(tmp_path):
+    for name, table in {
+        "a/0.parquet": odd_types(),
+        "a/1.parquet": odd_types().drop(["d"]),
+        "h/day=1/0.parquet": odd_types(),
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, tmp_path / name)
+    for folder in ("a", "h"):
+        audit = pm.materialize_scores(tmp_path / folder, scores(tmp_path), tmp_path / "o.parquet")
+        assert "the column 't' is time32[ms], written as time64[ns]" in audit.warnings
 
 
 @pytest.mark.parametrize(("zone", "nested"), [("+05:30", False), ("-03:00", False), ("-03:00", True)])

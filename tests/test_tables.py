@@ -240,7 +240,7 @@ def test_an_arrow_file_that_is_cut_off_is_refused(tmp_path):
             pm.scan_table(path)
 
 
-@pytest.mark.parametrize("suffix", [*BINARY, ".csv", ".csv.zst"])
+@pytest.mark.parametrize("suffix", [*BINARY, ".json", ".json.gz", ".csv", ".csv.zst"])
 def test_a_table_without_rows(tmp_path, suffix):
     path = tmp_path / f"x{suffix}"
     empty = pl.DataFrame(schema={"clip_id": pl.String, "note": pl.String})
@@ -248,11 +248,13 @@ def test_a_table_without_rows(tmp_path, suffix):
     pm.sink_table(empty, path)
 
     found = read(path)
-    assert_frame_equal(found, empty)
+    assert found.height == 0
+    if not suffix.startswith(".json"):
+        assert_frame_equal(found, empty)
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".ndjson.gz", ".jsonl.zst", ".json", ".json.gz"])
-def test_json_of_a_table_without_rows_is_refused_since_it_would_have_no_columns(tmp_path, suffix):
+@pytest.mark.parametrize("suffix", [".jsonl", ".ndjson.gz", ".jsonl.zst"])
+def test_json_lines_of_a_table_without_rows_is_refused_since_it_would_have_no_columns(tmp_path, suffix):
     path = tmp_path / f"x{suffix}"
     with pytest.raises(errors.OutputError, match=r"there are no rows.*; write \.parquet or \.csv instead"):
         pm.sink_table(pl.DataFrame(schema={"clip_id": pl.String}), path)

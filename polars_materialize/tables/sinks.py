@@ -43,8 +43,6 @@ MORSEL_ROWS = 20_000
 TEXT_ROWS = 5_000
 """The same for formats of text, a row of which is much larger than in memory."""
 
-NO_JSON_ROWS = b'{"rows": [\n]}'
-
 FLUSH_S = 0.25
 """How often the disk is told to go on with what has been written, in seconds."""
 
@@ -148,14 +146,14 @@ def write(frame: pl.LazyFrame, file: File, part: Path, metadata: Metadata | None
     """
     with _writing(file, part) as stream:
         _sink(frame, file, stream, metadata)
-    if file.format in ("json", "jsonl") and _has_no_rows(replace(file, path=part)):
-        problem = f"{file.written}: there are no rows, without which {file.format} holds no columns"
+    if file.format == "jsonl" and _is_empty(replace(file, path=part)):
+        problem = f"{file.written}: there are no rows, without which JSON lines hold no columns"
         raise OutputError(f"{problem}; write .parquet or .csv instead", path=file.written)
 
 
-def _has_no_rows(file: File) -> bool:
+def _is_empty(file: File) -> bool:
     with file.open() as stream:
-        return not stream.read(len(NO_JSON_ROWS) + 1).strip().removeprefix(NO_JSON_ROWS)
+        return not stream.read(1)
 
 
 def write_spliced(
