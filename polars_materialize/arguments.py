@@ -21,11 +21,12 @@ import msgspec
 
 from polars_materialize import warm
 from polars_materialize.errors import OptionError, did_you_mean
+from polars_materialize.texts import is_utf8
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 SHOWN = 60
-"""How many characters of a value an error shows."""
+"""Characters of a value that an error shows at most."""
 
 SECRET = ("storage_options",)
 """Arguments with a check of their own, since no error may show their values."""
@@ -35,7 +36,7 @@ PATHS = ("path", "root", "ffmpeg_bin", "ffprobe_bin", "model_path")
 
 
 class Kind(NamedTuple):
-    """What an argument may be.
+    """A kind of value that an argument may have.
 
     Attributes:
         words: What that is called in an error.
@@ -125,7 +126,7 @@ def check(name: str, value: object, kinds: Sequence[Kind]) -> None:
 
 
 def describe(value: object) -> str:
-    """What a value is, for an error: itself if it is short, else of what type.
+    """Describe a value for an error: by itself if it is short, else by its type.
 
     Example:
         >>> describe("0.9"), describe(None), describe([1]), describe(os)
@@ -141,18 +142,12 @@ def describe(value: object) -> str:
 
 
 def is_text(value: object) -> bool:
-    """Whether a value is text, and not one that no file could hold (with half of a surrogate pair)."""
-    if not isinstance(value, str):
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    """Tell whether a value is text that a file can hold."""
+    return isinstance(value, str) and is_utf8(value)
 
 
 def is_path(value: object) -> bool:
-    """Whether a value is text or a path that is text."""
+    """Tell whether a value is text, or a path that is text."""
     return is_text(value) or (isinstance(value, os.PathLike) and is_text(os.fspath(value)))
 
 

@@ -12,12 +12,11 @@ import contextlib
 import itertools
 import os
 import re
-import signal
-import threading
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from polars_materialize import signals
 from polars_materialize.errors import OptionError, OutputError, TableError, did_you_mean, listing
 from polars_materialize.footers import earlier_audits, footer_text, limit
 from polars_materialize.provenance import as_written, describe
@@ -281,28 +280,8 @@ def placed(written: Sequence[tuple[str, Place]]) -> Iterator[contextlib.ExitStac
     local = all(isinstance(path, Path) for _, path in written)
     with contextlib.ExitStack() as stack:
         yield stack
-        with _undisturbed() if local else contextlib.nullcontext():
+        with signals.held_back() if local else contextlib.nullcontext():
             stack.close()
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Holds signals back that would end the run, in the thread that handles them."""
-    held: list[int] = []
-    before: dict[int, Any] = {}
-    here = threading.current_thread() is threading.main_thread()
-    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]  # as far as there are
-    try:
-        for number in numbers if here else ():
-            if number is not None and signal.getsignal(number) not in (None, signal.SIG_IGN):
-                before[number] = signal.getsignal(number)
-                signal.signal(number, lambda number, _: held.append(number))
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in dict.fromkeys(held):
-            signal.raise_signal(number)
 
 
 def _one_each(

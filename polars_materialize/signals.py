@@ -49,6 +49,25 @@ def interrupting() -> Iterator[None]:
                 signal.signal(number, known)
 
 
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Hold back the signals that end a run, in the thread that handles them; send them again at the end."""
+    held: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+    here = threading.current_thread() is threading.main_thread()
+    try:
+        for number in ENDING if here else ():
+            if signal.getsignal(number) not in (None, signal.SIG_IGN):
+                before[number] = signal.getsignal(number)
+                signal.signal(number, lambda number, _: held.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in dict.fromkeys(held):
+            signal.raise_signal(number)
+
+
 def keep_interrupts(number: signal.Signals = signal.SIGINT) -> None:
     """Send a signal again that came where Python can only print its exception, such as in a callback.
 

@@ -9,6 +9,16 @@ from polars_materialize.errors import OptionError
 PROBLEM = "is not UTF-8 text, which no report could hold"
 
 
+def is_utf8(text: str) -> bool:
+    """Tell whether text can be written as UTF-8.
+
+    Example:
+        >>> is_utf8("é"), is_utf8("\\ud800")
+        (True, False)
+    """
+    return text.isascii() or text.encode(errors="ignore").decode() == text
+
+
 def find_unwritable(value: object, place: str = "$") -> tuple[str, str] | None:
     """Find the first text that is not UTF-8 in plain values, names included: its place, and it as ASCII.
 
@@ -17,8 +27,7 @@ def find_unwritable(value: object, place: str = "$") -> tuple[str, str] | None:
         ('$.tables[1].out', "'\\\\udcff.csv'")
     """
     if isinstance(value, str):
-        is_well = value.isascii() or value.encode(errors="ignore").decode() == value
-        return None if is_well else (place, ascii(value))
+        return None if is_utf8(value) else (place, ascii(value))
     parts: list[tuple[str, tuple[object, ...]]]
     if isinstance(value, Mapping):
         parts = [(f"{place}.{ascii(name)[1:-1]}", (name, part)) for name, part in value.items()]

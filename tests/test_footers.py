@@ -15,7 +15,7 @@ import pytest
 from written import described, files_of
 
 import polars_materialize as pm
-from polars_materialize import errors, footers, outputs, provenance
+from polars_materialize import errors, footers, provenance, signals
 from polars_materialize.cli import main
 from polars_materialize.provenance import Hasher, Inputs
 
@@ -340,7 +340,7 @@ def test_tables_of_other_threads_take_their_places_too(monkeypatch):
 def test_handlers_come_back_whatever_happens_between():
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     between = []
-    with pytest.raises(ZeroDivisionError), outputs._undisturbed():
+    with pytest.raises(ZeroDivisionError), signals.held_back():
         between.append(signal.getsignal(signal.SIGINT)) or 1 / 0
     assert between != [before[signal.SIGINT]]
     assert {number: signal.getsignal(number) for number in before} == before
@@ -349,7 +349,7 @@ def test_handlers_come_back_whatever_happens_between():
 def test_ignored_signals_stay_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with outputs._undisturbed():
+        with signals.held_back():
             signal.raise_signal(signal.SIGHUP)
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:

@@ -13,6 +13,7 @@ from polars_materialize import warm
 from polars_materialize.errors import TableError, listing
 from polars_materialize.stores import Place, Url, below, find_objects, is_url, locate
 from polars_materialize.tables.failures import unreadable
+from polars_materialize.texts import PROBLEM, is_utf8
 
 if TYPE_CHECKING:
     import os
@@ -341,8 +342,8 @@ def _refuse_unwritable(text: str) -> None:
         raise TableError(repr(text), "expected a path")
     if "\0" in text:
         raise TableError(text.replace("\0", "\\0"), "a path cannot hold a NUL character")
-    if not text.isascii() and text.encode(errors="ignore").decode() != text:
-        raise TableError(ascii(text), "the path is not UTF-8 text, which no report could hold")
+    if not is_utf8(text):
+        raise TableError(ascii(text), f"the path {PROBLEM}")
 
 
 def _is_dir(name: str, base_dir: Path | None) -> bool:
